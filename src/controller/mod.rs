@@ -1,0 +1,1 @@
+//! F6: observe, drive actions, balance.

@@ -1,0 +1,4 @@
+//! F1: PURE. Synchronous and deterministic: no tokio, clock, random source, IO, or iteration over
+//! a hash map. Time and randomness are arguments.
+
+pub mod table;

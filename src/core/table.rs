@@ -1,0 +1,72 @@
+//! The routing table: which shard owns a slot, which replicas serve a shard, where nodes are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Generation, GroupId, NodeId, ReplicaId, RoutingEpoch, SLOTS, ShardId, Slot};
+
+/// What the controller publishes. Cheap to share behind an `Arc`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RoutingTable {
+    /// Grows with every change.
+    pub epoch: RoutingEpoch,
+    /// Name of the cluster, drawn at random when it formed; 0 before.
+    pub cluster_id: u128,
+    /// Owner of each slot. Invariant: empty before the shards are placed, else `SLOTS` long and
+    /// every owner is in `shards`.
+    pub slots: Vec<ShardId>,
+    /// Shards and their replicas.
+    pub shards: BTreeMap<ShardId, ShardPlacement>,
+    /// Known nodes.
+    pub nodes: BTreeMap<NodeId, NodeInfo>,
+}
+
+/// Where a shard lives.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ShardPlacement {
+    /// Grows when the group had to start again empty (INV-7).
+    pub generation: Generation,
+    /// Logical bytes the group may hold when it is created; later changed only through its log.
+    pub bytes_max: u64,
+    /// Seed of the group's key hash, replicated state (xxh3 can be collided on purpose).
+    pub hash_seed: u64,
+    /// Replicas, in order of preference for leadership.
+    pub replicas: Vec<ReplicaPlacement>,
+}
+
+/// One replica of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReplicaPlacement {
+    /// Raft identity, never used twice.
+    pub replica: ReplicaId,
+    /// Node it lives on.
+    pub node: NodeId,
+}
+
+/// What is known of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Random name of the node's data directory: another one is another store, whose logs are gone.
+    pub store_id: u128,
+    /// Address of the peer port.
+    pub peer_addr: String,
+    /// Address of the gRPC port, as clients reach it.
+    pub grpc_addr: String,
+    /// Address of the HTTP port, as clients reach it.
+    pub http_addr: String,
+    /// Failure domain.
+    pub zone: String,
+}
+
+impl RoutingTable {
+    /// Owner of `slot`; `None` before the shards are placed.
+    pub fn owner(&self, slot: Slot) -> Option<ShardId> {
+        self.slots.get(usize::from(slot.0 % SLOTS)).copied()
+    }
+
+    /// Placement of the shard behind `group`.
+    pub fn placement(&self, group: GroupId) -> Option<&ShardPlacement> {
+        self.shards.get(&group.shard()?)
+    }
+}

@@ -1,0 +1,1 @@
+//! F7: grpc, http admin. Doors hold no semantics.

@@ -1,0 +1,5 @@
+//! F4: every openraft type lives here.
+
+pub mod machine;
+pub mod replica;
+pub mod shard_group;

@@ -1,0 +1,114 @@
+//! F3: peer connections. Bytes and a group id, nothing more.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::types::clock::Instant;
+use crate::types::{GroupId, NodeId};
+
+/// What a frame asks for. Tags go over the wire, append only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Raft append entries and heartbeats.
+    Append = 1,
+    /// Raft vote.
+    Vote = 2,
+    /// Raft pre-vote.
+    PreVote = 3,
+    /// Raft leadership transfer.
+    TransferLeader = 4,
+    /// One chunk of a snapshot.
+    Snapshot = 5,
+    /// Client operations for a group, forwarded to its leader's node.
+    Forward = 6,
+    /// Who are you: used to form the cluster (group is the controller).
+    Hello = 7,
+    /// Operations for the controller, forwarded to its leader's node.
+    Control = 8,
+    /// Fetch the routing table.
+    Table = 9,
+    /// Fetch a node's status (for `raftcache status` and the balancer).
+    Status = 10,
+}
+
+/// Why a call to a peer failed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Error {
+    /// Surely not delivered: no address, no connection, queue full.
+    #[error("peer {peer} is unreachable: {detail}")]
+    Unreachable {
+        /// The peer.
+        peer: NodeId,
+        /// What was seen.
+        detail: String,
+    },
+    /// May have been delivered: the connection broke or the deadline passed after sending.
+    #[error("no answer from peer {peer}: {detail}")]
+    NoAnswer {
+        /// The peer.
+        peer: NodeId,
+        /// What was seen.
+        detail: String,
+    },
+    /// The peer's handler refused before doing anything (unknown group, shutting down).
+    #[error("peer {peer} refused: {detail}")]
+    Refused {
+        /// The peer.
+        peer: NodeId,
+        /// Its words.
+        detail: String,
+    },
+}
+
+/// A peer's handler refuses a frame (unknown group, malformed, stopping): nothing was done.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// Serves the frames of peers. `handle` is called in the order frames arrive on a connection; the
+/// returned future is polled once before the next frame is handled, then runs concurrently.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one frame.
+    fn handle(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        kind: FrameKind,
+        payload: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, Refusal>>;
+}
+
+/// Calls peers. One multiplexed, ordered connection for each ordered pair of nodes; frames queued
+/// together travel together. Connections are kept and re-made with back-off; a call to a peer that
+/// is known to be down fails at once.
+pub trait Transport: Send + Sync + Debug + 'static {
+    /// Sends a frame and waits for the answer until `deadline`. The frame is queued before the
+    /// returned future is first polled, so calls made in order are delivered in order.
+    fn call(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        kind: FrameKind,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<Bytes, Error>>;
+
+    /// Learns or changes a peer's address.
+    fn set_address(&self, peer: NodeId, address: &str);
+
+    /// Calls an address whose node id is not known yet (only for `Hello`).
+    fn call_address(
+        &self,
+        address: &str,
+        kind: FrameKind,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<Bytes, Error>>;
+}
+
+/// Shared handle.
+pub type SharedTransport = Arc<dyn Transport>;

@@ -1,0 +1,73 @@
+//! Every bound of the system, in one file, related to each other by const assertions (INV-8).
+//! Those a user may change are in `config`; these are their defaults and the hard ceilings.
+
+/// Longest key, bytes.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// Longest value, bytes. A shard also refuses what is larger than 1/64 of its limit.
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Longest time to live: ten years, milliseconds.
+pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;
+/// Default logical bytes a shard may hold.
+pub const SHARD_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Smallest logical bytes a shard may be given.
+pub const SHARD_BYTES_MAX_FLOOR: u64 = 1024 * 1024;
+
+/// Operations in one Raft entry.
+pub const BATCH_WRITES_MAX: usize = 1024;
+/// Bytes of operations in one Raft entry, not counting the one that crosses the line.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Raft entries a group's batcher keeps in flight.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
+/// Operations queued at one group before callers are refused.
+pub const GROUP_QUEUE_MAX: usize = 16 * 1024;
+/// Touches a group remembers between two writes.
+pub const TOUCHES_PENDING_MAX: usize = 4 * 1024;
+/// Touches attached per write in a batch.
+pub const TOUCHES_PER_WRITE_MAX: usize = 2;
+/// Share of a batch's bytes that touches may take, percent.
+pub const TOUCHES_BYTES_PERCENT_MAX: usize = 4;
+
+/// Sessions a group remembers; the least recently used is forgotten.
+pub const SESSIONS_MAX: usize = 16 * 1024;
+/// Replies remembered for one session.
+pub const SESSION_REPLIES_MAX: usize = 128;
+/// A session unused for this long (log time) is forgotten, milliseconds.
+pub const SESSION_IDLE_MS_MAX: u64 = 10 * 60 * 1_000;
+
+/// Largest peer frame, bytes: one append of the largest batch and its framing.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of log entries in one append to a peer, not counting the one that crosses the line.
+pub const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Snapshot chunk on disk and on the wire, bytes.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+/// Snapshot chunks in flight to one peer.
+pub const SNAPSHOT_CHUNKS_IN_FLIGHT_MAX: usize = 4;
+/// Frames queued for one peer before senders are refused.
+pub const PEER_QUEUE_MAX: usize = 8 * 1024;
+
+/// Largest gRPC message at the front door, bytes.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Requests in flight on one `Pipeline` stream.
+pub const PIPELINE_IN_FLIGHT_MAX: usize = 1024;
+/// Requests in flight on one node.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 64 * 1024;
+/// Deadline of a request that brings none, milliseconds.
+pub const DEADLINE_MS_DEFAULT: u64 = 5_000;
+
+/// Most shards of a cluster.
+pub const SHARDS_MAX: u16 = 1024;
+/// Default shards of a cluster.
+pub const SHARDS_DEFAULT: u16 = 16;
+/// Default replicas of a shard.
+pub const REPLICAS_DEFAULT: u16 = 3;
+/// Most replicas of the controller.
+pub const CONTROLLER_REPLICAS_MAX: usize = 5;
+
+const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < APPEND_BYTES_MAX);
+const _: () =
+    assert!(APPEND_BYTES_MAX + BATCH_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+const _: () = assert!(SHARD_BYTES_MAX_FLOOR <= SHARD_BYTES_MAX_DEFAULT);
+const _: () = assert!(SHARDS_MAX as u32 <= super::ids::SLOTS as u32);
