@@ -1,5 +1,19 @@
 //! F4: every openraft type lives here.
 
+mod compactor;
+mod digests;
+mod entry_codec;
+mod frame_codec;
+mod freshness;
+pub mod heartbeat;
+mod log_store;
 pub mod machine;
+mod network;
 pub mod replica;
+pub mod runtime;
+pub mod settings;
 pub mod shard_group;
+mod snapshot_receive;
+mod snapshot_send;
+mod state_store;
+mod types;
