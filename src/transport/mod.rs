@@ -13,6 +13,8 @@ pub mod outbox;
 pub mod proto;
 pub mod server;
 pub mod sim;
+mod sim_link;
+mod sim_random;
 pub mod tonic_peer;
 
 use std::fmt::Debug;
