@@ -27,6 +27,14 @@ pub const TOUCHES_PER_WRITE_MAX: usize = 2;
 /// Share of a batch's bytes that touches may take, percent.
 pub const TOUCHES_BYTES_PERCENT_MAX: usize = 4;
 
+/// Changes queued at the write-ahead log before they are refused (their entries are shared with
+/// the Raft layer's copy, so the queue itself holds little).
+pub const WAL_QUEUE_MAX: usize = 64 * 1024;
+/// Bytes of entries in one batch of the write-ahead log, not counting the change that crosses.
+pub const WAL_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Manifests of batches that the write-ahead log keeps.
+pub const WAL_MANIFESTS_KEPT: u64 = 64;
+
 /// Sessions a group remembers; the least recently used is forgotten.
 pub const SESSIONS_MAX: usize = 16 * 1024;
 /// Replies remembered for one session.
