@@ -70,11 +70,6 @@ impl FreshnessTracker {
             as_of => Some(self.now_ms().saturating_sub(as_of)),
         }
     }
-
-    /// Forgets what was known: the replica leads now, or its machine was replaced.
-    pub fn clear(&self) {
-        *self.pending.lock() = None;
-    }
 }
 
 #[cfg(test)]

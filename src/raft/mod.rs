@@ -1,11 +1,15 @@
 //! F4: every openraft type lives here.
 
+mod barrier;
+mod batcher;
+mod cache_machine;
 mod compactor;
 mod digests;
 mod entry_codec;
 mod frame_codec;
 mod freshness;
 pub mod heartbeat;
+mod log_clock;
 mod log_store;
 pub mod machine;
 mod network;
@@ -16,4 +20,5 @@ pub mod shard_group;
 mod snapshot_receive;
 mod snapshot_send;
 mod state_store;
+mod touches;
 mod types;

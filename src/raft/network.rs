@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{BoxStream, FuturesOrdered};
 use futures_util::{Stream, StreamExt};
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::RPCOption;
@@ -29,6 +30,7 @@ use super::machine::StateMachine;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
 use super::types::{LogId, ReplicaNode, TypeConfig, Vote};
+use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::now;
 use crate::types::{GroupId, NodeId, ReplicaId, wire};
@@ -44,6 +46,7 @@ type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 pub struct NetworkContext {
     pub(super) group: GroupId,
     pub(super) transport: SharedTransport,
+    pub(super) files: Arc<SnapshotFiles>,
     pub(super) digests: Arc<Digests>,
     /// Appends in flight to one follower.
     pub(super) appends_in_flight: usize,
@@ -59,6 +62,7 @@ impl NetworkContext {
     pub(super) fn new(
         group: GroupId,
         transport: SharedTransport,
+        files: Arc<SnapshotFiles>,
         digests: Arc<Digests>,
         appends_in_flight: usize,
         append_timeout: Duration,
@@ -66,6 +70,7 @@ impl NetworkContext {
         NetworkContext {
             group,
             transport,
+            files,
             digests,
             appends_in_flight,
             append_timeout,
@@ -83,7 +88,7 @@ impl NetworkContext {
     /// Milliseconds since the last append that a quorum acknowledged was sent.
     pub(super) fn quorum_age_ms(&self) -> Option<u64> {
         let acked = self.metrics.get()?.borrow_watched().last_quorum_acked?;
-        let age = now().saturating_duration_since(acked.into_inner().0);
+        let age = acked.into_inner().elapsed();
         u64::try_from(age.as_millis()).ok()
     }
 

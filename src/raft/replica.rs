@@ -160,6 +160,7 @@ impl<M: StateMachine> Replica<M> {
         let context = NetworkContext::new(
             key.group,
             Arc::clone(&deps.transport),
+            Arc::clone(&deps.files),
             Arc::clone(&digests),
             deps.settings.appends_in_flight,
             Duration::from_millis(deps.settings.election_ms_min),

@@ -73,7 +73,7 @@ impl<M: StateMachine> SnapshotReceiver<M> {
         let meta = postcard::from_bytes(meta).map_err(refuse)?;
         let (files, key) = (Arc::clone(&self.files), self.key);
         let writer =
-            self.files.offload(move || files.begin(key)).await.map_err(refuse)?;
+            self.files.offload(move || files.begin(key, "received")).await.map_err(refuse)?;
         let restorer = self.machine.read().machine.restorer();
         Ok(Incoming { id, next: 1, vote, meta, restorer, writer })
     }
@@ -85,7 +85,7 @@ impl<M: StateMachine> SnapshotReceiver<M> {
     ) -> Result<Incoming<M>, Refusal> {
         self.files
             .offload(move || {
-                transfer.writer.append_chunk(&chunk).map_err(refuse)?;
+                transfer.writer.append_chunk(chunk.clone()).map_err(refuse)?;
                 transfer.restorer.push(chunk).map_err(refuse)?;
                 transfer.next += 1;
                 Ok(transfer)

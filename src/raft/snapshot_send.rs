@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -14,7 +13,7 @@ use super::frame_codec::decode;
 use super::network::NetworkContext;
 use super::state_store::encode_meta;
 use super::types::{SnapshotMeta, TypeConfig, Vote};
-use crate::storage::snapshot_files::SnapshotFile;
+use crate::storage::snapshot_files::{SnapshotFile, SnapshotFiles};
 use crate::transport::{self, FrameKind};
 use crate::types::clock::now;
 use crate::types::limits::SNAPSHOT_CHUNKS_IN_FLIGHT_MAX;
@@ -112,7 +111,7 @@ pub async fn send_snapshot(
     in_flight.push_back(transfer.send(&SnapshotFrame::Begin { vote, meta: encode_meta(meta) }));
     let mut file = Some(file);
     while let Some(reader) = file.take() {
-        let (chunk, reader) = read_chunk(reader).await.map_err(|e| {
+        let (chunk, reader) = read_chunk(&transfer.context.files, reader).await.map_err(|e| {
             // A damaged file surfaces as a failed transfer; the log says which.
             tracing::error!(group = %transfer.context.group, error = %e, "snapshot not readable");
             StreamingError::Network(NetworkError::new(&e))
@@ -134,9 +133,11 @@ pub async fn send_snapshot(
         .map_err(|e| StreamingError::Unreachable(Unreachable::new(&e)))
 }
 
-async fn read_chunk(mut reader: SnapshotFile) -> io::Result<(Option<Bytes>, SnapshotFile)> {
-    let disk = Arc::clone(reader.disk());
-    crate::storage::disk::offload(&disk, move || Ok((reader.next_chunk()?, reader))).await
+async fn read_chunk(
+    files: &SnapshotFiles,
+    mut reader: SnapshotFile,
+) -> io::Result<(Option<Bytes>, SnapshotFile)> {
+    files.offload(move || Ok((reader.next_chunk()?, reader))).await
 }
 
 struct Transfer {

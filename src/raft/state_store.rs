@@ -126,11 +126,9 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
         // Called between applies: the walk begins exactly at `applied`.
         let mut state = self.shared.write();
         state.machine.snapshot_begin();
-        let id = state.applied.map_or_else(|| "0-0".to_owned(), |id| id.to_string());
         let meta = SnapshotMeta {
             last_log_id: state.applied,
             last_membership: state.membership.clone(),
-            snapshot_id: id,
         };
         SnapshotBuilder {
             key: self.key,
@@ -148,15 +146,13 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
         let machine = match snapshot {
             SnapshotData::Received { writer, machine } => {
                 let bytes = encode_meta(meta);
-                let files = Arc::clone(&self.files);
-                files.offload(move || writer.commit(bytes)).await?;
+                self.files.offload(move || writer.commit(bytes)).await?;
                 *machine
             }
             SnapshotData::File(file) => {
                 let restorer = self.shared.read().machine.restorer();
-                let files = Arc::clone(&self.files);
                 let key = self.key;
-                files.offload(move || restore_file(key, file, restorer)).await?
+                self.files.offload(move || restore_file(key, file, restorer)).await?
             }
         };
         self.digests.clear();
@@ -175,10 +171,10 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
     {
         let files = Arc::clone(&self.files);
         let key = self.key;
-        let Some(file) = files.clone().offload(move || files.current(key)).await? else {
+        let Some(file) = self.files.offload(move || files.current(key)).await? else {
             return Ok(None);
         };
-        let StoredMeta(meta) = postcard::from_bytes(file.meta())
+        let StoredMeta(meta) = postcard::from_bytes(&file.meta)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{key}: {e}")))?;
         Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }))
     }
@@ -229,13 +225,13 @@ impl<M: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
 impl<M: StateMachine> SnapshotBuilder<M> {
     async fn walk(&self) -> Result<SnapshotFile, io::Error> {
         let (files, key) = (Arc::clone(&self.files), self.key);
-        let mut writer = files.clone().offload(move || files.begin(key)).await?;
+        let mut writer = self.files.offload(move || files.begin(key, "built")).await?;
         loop {
             let chunk = self.shared.write().machine.snapshot_chunk(SNAPSHOT_CHUNK_BYTES);
             let Some(chunk) = chunk else { break };
             writer = self
                 .files
-                .offload(move || writer.append_chunk(&chunk).map(|()| writer))
+                .offload(move || writer.append_chunk(chunk).map(|()| writer))
                 .await?;
             // The group goes on between two chunks.
             tokio::task::yield_now().await;
@@ -243,7 +239,7 @@ impl<M: StateMachine> SnapshotBuilder<M> {
         let meta = encode_meta(&self.meta);
         self.files.offload(move || writer.commit(meta)).await?;
         let (files, key) = (Arc::clone(&self.files), self.key);
-        let current = files.clone().offload(move || files.current(key)).await?;
+        let current = self.files.offload(move || files.current(key)).await?;
         current.ok_or_else(|| io::Error::other("the snapshot just written is gone"))
     }
 }

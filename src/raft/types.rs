@@ -45,7 +45,6 @@ pub type Vote = openraft::alias::VoteOf<TypeConfig>;
 pub type Entry = openraft::alias::EntryOf<TypeConfig>;
 pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
-pub type CommittedLeaderId = openraft::alias::CommittedLeaderIdOf<TypeConfig>;
 
 /// A log id from its parts.
 pub fn log_id(term: u64, index: u64) -> LogId {

@@ -37,6 +37,16 @@ pub enum Error {
     },
 }
 
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io(error) => error,
+            damaged @ Error::Damaged { .. } => io::Error::new(io::ErrorKind::InvalidData, damaged),
+            large @ Error::TooLarge { .. } => io::Error::new(io::ErrorKind::InvalidInput, large),
+        }
+    }
+}
+
 /// The snapshot files of a node, in one directory. All calls block; see `disk::offload`.
 #[derive(Debug)]
 pub struct SnapshotFiles {
@@ -74,6 +84,11 @@ impl SnapshotFiles {
     /// The file system it lives on, for `disk::offload`.
     pub fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
+    }
+
+    /// Runs blocking work on these files away from the runtime's workers (see `disk::offload`).
+    pub async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        super::disk::offload(&self.disk, work).await
     }
 
     /// Starts a snapshot. The current one stays until `commit`; if two are written for one key at a
