@@ -159,3 +159,8 @@ pub trait Transport: Send + Sync + Debug + 'static {
 
 /// Shared handle.
 pub type SharedTransport = Arc<dyn Transport>;
+
+#[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
+mod tonic_tests;
