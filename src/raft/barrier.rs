@@ -29,7 +29,9 @@ impl Barrier {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= limit {
                 let limit = limit as u64;
-                return Err(Reason::ResourceExhausted { what: "reads queued at the shard", limit }.into());
+                return Err(
+                    Reason::ResourceExhausted { what: "reads queued at the shard", limit }.into()
+                );
             }
             waiting.push(tx);
         }

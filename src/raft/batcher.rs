@@ -84,15 +84,13 @@ impl BatchQueue {
                 _ => Err(Reason::Stopping.into()),
             },
             // Whoever moves the state first decides the outcome (INV-5).
-            Err(_) => match state.compare_exchange(
-                QUEUED,
-                ABANDONED,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => Err(Reason::DeadlineBeforePropose.into()),
-                Err(_) => Err(Reason::DeadlineAfterPropose.into()),
-            },
+            Err(_) => {
+                match state.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
+                {
+                    Ok(_) => Err(Reason::DeadlineBeforePropose.into()),
+                    Err(_) => Err(Reason::DeadlineAfterPropose.into()),
+                }
+            }
         }
     }
 }

@@ -150,7 +150,10 @@ mod tests {
     use crate::types::NodeId;
 
     fn normal(bytes: &'static [u8]) -> Entry {
-        Entry { log_id: log_id(3, 7), payload: EntryPayload::Normal(Payload(Bytes::from_static(bytes))) }
+        Entry {
+            log_id: log_id(3, 7),
+            payload: EntryPayload::Normal(Payload(Bytes::from_static(bytes))),
+        }
     }
 
     fn membership() -> Entry {

@@ -176,7 +176,10 @@ mod tests {
             let sent = request(n);
             let (got, got_extras) = decode_append(encode_append(&sent, extras)).unwrap();
             assert_eq!(got.entries, sent.entries);
-            assert_eq!((got.vote, got.prev_log_id, got.leader_commit), (sent.vote, sent.prev_log_id, sent.leader_commit));
+            assert_eq!(
+                (got.vote, got.prev_log_id, got.leader_commit),
+                (sent.vote, sent.prev_log_id, sent.leader_commit)
+            );
             assert_eq!(got_extras, extras);
         }
     }

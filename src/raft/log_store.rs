@@ -34,8 +34,13 @@ struct State {
 }
 
 impl State {
+    /// Index of the first entry, or where it would go. openraft's storage suite starts a log
+    /// anywhere; a recovered log must start at 0 or after its purge marker (see `restore`).
     fn first_index(&self) -> u64 {
-        self.purged.map_or(0, |id| id.index + 1)
+        match self.entries.front() {
+            Some(entry) => entry.log_id.index,
+            None => self.purged.map_or(0, |id| id.index + 1),
+        }
     }
 
     fn next_index(&self) -> u64 {
@@ -264,7 +269,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut state = self.shared.state.lock();
             for entry in entries {
                 let index = entry.log_id.index;
-                assert_eq!(index, state.next_index(), "openraft appends without holes");
+                let starts = state.entries.is_empty() && state.purged.is_none();
+                assert!(starts || index == state.next_index(), "openraft appends without holes");
                 if durable {
                     let payload = encode_payload(&entry);
                     records.push(LogRecord { term: term_of(&entry.log_id), index, payload });
@@ -275,7 +281,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         self.shared.grew.notify_one();
         // Persist, then acknowledge: the callback runs after the flush.
-        let done: wal::Done = Box::new(move |result| callback.io_completed(result.map_err(io_error)));
+        let done: wal::Done =
+            Box::new(move |result| callback.io_completed(result.map_err(io_error)));
         self.submit(WalOp::Append(records), done);
         Ok(())
     }

@@ -22,3 +22,8 @@ mod snapshot_send;
 mod state_store;
 mod touches;
 mod types;
+
+#[cfg(test)]
+mod group_tests;
+#[cfg(test)]
+mod suite_tests;

@@ -23,9 +23,7 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
 use super::digests::Digests;
-use super::frame_codec::{
-    AppendExtras, decode, decode_append_response, encode, encode_append,
-};
+use super::frame_codec::{AppendExtras, decode, decode_append_response, encode, encode_append};
 use super::machine::StateMachine;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
@@ -35,10 +33,8 @@ use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::now;
 use crate::types::{GroupId, NodeId, ReplicaId, wire};
 
-type DataMetrics = openraft::alias::WatchReceiverOf<
-    TypeConfig,
-    openraft::metrics::RaftDataMetrics<TypeConfig>,
->;
+type DataMetrics =
+    openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftDataMetrics<TypeConfig>>;
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 /// What all connections of one replica share.
@@ -324,7 +320,8 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
-        let bytes = self.call(FrameKind::TransferLeader, encode(&request), option.soft_ttl()).await?;
+        let bytes =
+            self.call(FrameKind::TransferLeader, encode(&request), option.soft_ttl()).await?;
         decode(&bytes, "transfer response").map_err(|e| malformed(&e))
     }
 }

@@ -310,9 +310,10 @@ impl<M: StateMachine> Replica<M> {
 
     async fn linearize(&self, option: LinearizerOption, deadline: Instant) -> Result<(), Error> {
         let late = || Error::from(Reason::ReadFailed { detail: "deadline passed".to_owned() });
-        let linearizer = tokio::time::timeout_at(deadline, self.inner.raft.get_read_linearizer(option))
-            .await
-            .map_err(|_| late())?;
+        let linearizer =
+            tokio::time::timeout_at(deadline, self.inner.raft.get_read_linearizer(option))
+                .await
+                .map_err(|_| late())?;
         let linearizer: Linearizer<TypeConfig> = linearizer.map_err(|e| self.read_error(e))?;
         let left = deadline.saturating_duration_since(now());
         match linearizer.try_await_ready(&self.inner.raft, Some(left)).await {
@@ -448,10 +449,12 @@ impl<M: StateMachine> Replica<M> {
         }
         let Some(target) = self.successor(target) else { return Ok(()) };
         self.inner.raft.trigger().transfer_leader(target).await.map_err(internal)?;
-        tokio::time::timeout_at(deadline, self.leader_changed(seen)).await.map(|_| ()).map_err(|_| {
-            let detail = format!("{} did not take over in time", target);
-            Reason::ReadFailed { detail }.into()
-        })
+        tokio::time::timeout_at(deadline, self.leader_changed(seen)).await.map(|_| ()).map_err(
+            |_| {
+                let detail = format!("{} did not take over in time", target);
+                Reason::ReadFailed { detail }.into()
+            },
+        )
     }
 
     fn successor(&self, wanted: Option<ReplicaId>) -> Option<ReplicaId> {

@@ -78,11 +78,7 @@ impl<M: StateMachine> SnapshotReceiver<M> {
         Ok(Incoming { id, next: 1, vote, meta, restorer, writer })
     }
 
-    async fn chunk(
-        &self,
-        mut transfer: Incoming<M>,
-        chunk: Bytes,
-    ) -> Result<Incoming<M>, Refusal> {
+    async fn chunk(&self, mut transfer: Incoming<M>, chunk: Bytes) -> Result<Incoming<M>, Refusal> {
         self.files
             .offload(move || {
                 transfer.writer.append_chunk(chunk.clone()).map_err(refuse)?;
@@ -103,8 +99,7 @@ impl<M: StateMachine> SnapshotReceiver<M> {
             meta: transfer.meta.0,
             snapshot: SnapshotData::Received { writer: transfer.writer, machine },
         };
-        let response =
-            raft.install_full_snapshot(transfer.vote, snapshot).await.map_err(refuse)?;
+        let response = raft.install_full_snapshot(transfer.vote, snapshot).await.map_err(refuse)?;
         Ok(encode(&response))
     }
 }

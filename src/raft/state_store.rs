@@ -126,10 +126,8 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
         // Called between applies: the walk begins exactly at `applied`.
         let mut state = self.shared.write();
         state.machine.snapshot_begin();
-        let meta = SnapshotMeta {
-            last_log_id: state.applied,
-            last_membership: state.membership.clone(),
-        };
+        let meta =
+            SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone() };
         SnapshotBuilder {
             key: self.key,
             shared: Arc::clone(&self.shared),
@@ -151,8 +149,8 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
             }
             SnapshotData::File(file) => {
                 let restorer = self.shared.read().machine.restorer();
-                let key = self.key;
-                self.files.offload(move || restore_file(key, file, restorer)).await?
+                let (files, key, meta) = (Arc::clone(&self.files), self.key, encode_meta(meta));
+                self.files.offload(move || restore_file(&files, key, meta, file, restorer)).await?
             }
         };
         self.digests.clear();
@@ -165,10 +163,7 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> Result<Option<SnapshotOf<M>>, io::Error>
-    {
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<M>>, io::Error> {
         let files = Arc::clone(&self.files);
         let key = self.key;
         let Some(file) = self.files.offload(move || files.current(key)).await? else {
@@ -188,17 +183,30 @@ pub fn encode_meta(meta: &SnapshotMeta) -> Bytes {
     postcard::to_stdvec(&StoredMeta(meta.clone())).expect("metadata is plain data").into()
 }
 
+/// Restores from a stored file, and keeps a copy of it unless it is the current snapshot already
+/// (as it is when openraft recovers).
 fn restore_file<R: Restorer>(
+    files: &SnapshotFiles,
     key: LogKey,
+    meta: Bytes,
     mut file: SnapshotFile,
     mut restorer: R,
 ) -> Result<R::Machine, io::Error> {
     let invalid =
         |e: wire::Error| io::Error::new(io::ErrorKind::InvalidData, format!("{key}: {e}"));
+    let is_current = files.current(key)?.is_some_and(|current| current.meta == meta);
+    let mut copy = if is_current { None } else { Some(files.begin(key, "copied")?) };
     while let Some(chunk) = file.next_chunk()? {
+        if let Some(copy) = &mut copy {
+            copy.append_chunk(chunk.clone())?;
+        }
         restorer.push(chunk).map_err(invalid)?;
     }
-    restorer.finish().map_err(invalid)
+    let machine = restorer.finish().map_err(invalid)?;
+    if let Some(copy) = copy {
+        copy.commit(meta)?;
+    }
+    Ok(machine)
 }
 
 /// Walks the machine in chunks, between applies, into a file.
@@ -212,9 +220,7 @@ pub struct SnapshotBuilder<M: StateMachine> {
 impl<M: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
     type SnapshotData = SnapshotData<M>;
 
-    async fn build_snapshot(
-        &mut self,
-    ) -> Result<SnapshotOf<M>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<M>, io::Error> {
         let result = self.walk().await;
         self.shared.write().machine.snapshot_end();
         let file = result?;
@@ -229,10 +235,8 @@ impl<M: StateMachine> SnapshotBuilder<M> {
         loop {
             let chunk = self.shared.write().machine.snapshot_chunk(SNAPSHOT_CHUNK_BYTES);
             let Some(chunk) = chunk else { break };
-            writer = self
-                .files
-                .offload(move || writer.append_chunk(chunk).map(|()| writer))
-                .await?;
+            writer =
+                self.files.offload(move || writer.append_chunk(chunk).map(|()| writer)).await?;
             // The group goes on between two chunks.
             tokio::task::yield_now().await;
         }
