@@ -265,3 +265,147 @@ fn get_condition(input: &mut Bytes) -> Result<Condition, Error> {
         tag => return Err(Error::Tag { what: "condition", tag: u64::from(tag) }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_bytes() -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+    }
+
+    fn any_expiry() -> impl Strategy<Value = Expiry> {
+        prop_oneof![
+            Just(Expiry::Never),
+            any::<u64>().prop_map(Expiry::AfterMs),
+            any::<u64>().prop_map(Expiry::AtMs),
+            Just(Expiry::Keep),
+        ]
+    }
+
+    fn any_condition() -> impl Strategy<Value = Condition> {
+        prop_oneof![
+            Just(Condition::Always),
+            Just(Condition::IfAbsent),
+            Just(Condition::IfPresent),
+            any::<u64>().prop_map(|v| Condition::IfVersion(Version(v))),
+        ]
+    }
+
+    fn any_write() -> impl Strategy<Value = Write> {
+        let kind = prop_oneof![Just(ValueKind::Bytes), Just(ValueKind::Text)];
+        let set = (any_bytes(), any_bytes(), kind, any_expiry(), any_condition()).prop_map(
+            |(key, data, kind, expiry, condition)| {
+                Command::Set(Set { key, value: Value { data, kind }, expiry, condition })
+            },
+        );
+        let delete = (any_bytes(), any_condition())
+            .prop_map(|(key, condition)| Command::Delete(Delete { key, condition }));
+        let limit = any::<u64>().prop_map(|bytes_max| Command::SetLimit { bytes_max });
+        let command = prop_oneof![4 => set, 2 => delete, 1 => Just(Command::Tick), 1 => limit];
+        let request_id = proptest::option::of((any::<u128>(), any::<u64>()))
+            .prop_map(|id| id.map(|(session, sequence)| RequestId { session, sequence }));
+        (request_id, command).prop_map(|(request_id, command)| Write { request_id, command })
+    }
+
+    fn any_batch() -> impl Strategy<Value = Batch> {
+        let touches = proptest::collection::vec(any::<u32>(), 0..20);
+        (any::<u64>(), touches, proptest::collection::vec(any_write(), 0..20))
+            .prop_map(|(stamp_ms, touches, writes)| Batch { stamp_ms, touches, writes })
+    }
+
+    proptest! {
+        #[test]
+        fn batches_round_trip(batch in any_batch()) {
+            prop_assert_eq!(decode_batch(encode_batch(&batch)), Ok(batch.clone()));
+            prop_assert_eq!(decode_writes(encode_writes(&batch.writes)), Ok(batch.writes));
+        }
+
+        #[test]
+        fn write_bytes_is_an_upper_bound(write in any_write()) {
+            let one = encode_writes(std::slice::from_ref(&write)).len();
+            prop_assert!(one - encode_writes(&[]).len() <= write_bytes(&write));
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut sound = vec![FORMAT];
+            sound.extend(&bytes);
+            let _ = (decode_batch(bytes.clone().into()), decode_batch(sound.clone().into()));
+            let _ = (decode_writes(bytes.into()), decode_writes(sound.into()));
+        }
+
+        /// Every cut of a sound batch is seen: lengths and counts come before what they count.
+        #[test]
+        fn a_cut_batch_is_an_error(batch in any_batch(), at in any::<prop::sample::Index>()) {
+            let whole = encode_batch(&batch);
+            prop_assert!(decode_batch(whole.slice(..at.index(whole.len()))).is_err());
+            let longer = [&whole[..], &[0]].concat();
+            prop_assert!(decode_batch(longer.into()).is_err());
+        }
+    }
+
+    /// The bytes of format 1. If this fails, old logs cannot be read: append, never change.
+    #[test]
+    fn golden_bytes() {
+        let set = |key: &'static str, kind, expiry, condition| {
+            let value = Value { data: Bytes::from_static(b"v"), kind };
+            Command::Set(Set { key: Bytes::from_static(key.as_bytes()), value, expiry, condition })
+        };
+        let delete = Command::Delete(Delete {
+            key: Bytes::from_static(b"d"),
+            condition: Condition::IfVersion(Version(300)),
+        });
+        let commands = [
+            set("a", ValueKind::Bytes, Expiry::Never, Condition::Always),
+            set("b", ValueKind::Text, Expiry::AfterMs(200), Condition::IfAbsent),
+            set("c", ValueKind::Bytes, Expiry::AtMs(1), Condition::IfPresent),
+            set("e", ValueKind::Bytes, Expiry::Keep, Condition::Always),
+            delete,
+            Command::Tick,
+            Command::SetLimit { bytes_max: 128 },
+        ];
+        let mut writes: Vec<_> =
+            commands.into_iter().map(|command| Write { request_id: None, command }).collect();
+        writes[0].request_id = Some(RequestId { session: 0x0102, sequence: 3 });
+        let batch = Batch { stamp_ms: 1_000, touches: vec![0xdead_beef], writes };
+        #[rustfmt::skip]
+        let golden: &[u8] = &[
+            1, 0xe8, 0x07, 1, 0xef, 0xbe, 0xad, 0xde, 7,
+            1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 1, b'a', 0, 1, b'v', 0, 0,
+            0, 1, 1, b'b', 1, 1, b'v', 1, 0xc8, 0x01, 1,
+            0, 1, 1, b'c', 0, 1, b'v', 2, 1, 2,
+            0, 1, 1, b'e', 0, 1, b'v', 3, 0,
+            0, 2, 1, b'd', 3, 0xac, 0x02,
+            0, 3,
+            0, 4, 0x80, 0x01,
+        ];
+        assert_eq!(&encode_batch(&batch)[..], golden);
+        assert_eq!(decode_batch(Bytes::from_static(golden)), Ok(batch));
+    }
+
+    #[test]
+    fn decoding_copies_nothing() {
+        let value = Value { data: Bytes::from(vec![7; 1000]), kind: ValueKind::Bytes };
+        let (key, expiry) = (Bytes::from_static(b"k"), Expiry::Never);
+        let command = Command::Set(Set { key, value, expiry, condition: Condition::Always });
+        let encoded = encode_writes(&[Write { request_id: None, command }]);
+        let range = encoded.as_ptr_range();
+        let writes = decode_writes(encoded).unwrap();
+        let Command::Set(set) = &writes[0].command else { panic!("a set was written") };
+        assert!(range.contains(&set.value.data.as_ptr()) && range.contains(&set.key.as_ptr()));
+    }
+
+    #[test]
+    fn counts_over_their_bounds_are_refused() {
+        let mut out = BytesMut::new();
+        out.put_u8(FORMAT);
+        put_varint(&mut out, BATCH_WRITES_MAX as u64 + 1);
+        for _ in 0..=BATCH_WRITES_MAX {
+            out.put_slice(&[0, COMMAND_TICK]);
+        }
+        assert_eq!(decode_writes(out.freeze()), Err(Error::Malformed { what: "writes" }));
+    }
+}

@@ -508,6 +508,11 @@ impl Machine {
         self.walk = None;
     }
 
+    /// Pre-images waiting to be written; 0 if no walk is under way.
+    pub fn snapshot_preimages(&self) -> usize {
+        self.walk.as_ref().map_or(0, Walk::preimages)
+    }
+
     /// A collector for a snapshot of such a machine.
     pub fn restorer(&self) -> MachineRestorer {
         MachineRestorer::new()

@@ -7,7 +7,11 @@ pub mod expiry;
 pub mod keyspace;
 pub mod machine;
 #[cfg(test)]
+mod machine_model;
+#[cfg(test)]
 mod machine_tests;
+#[cfg(test)]
+mod recency_tests;
 pub mod restore;
 pub mod sessions;
 pub mod slot;

@@ -209,3 +209,95 @@ impl Hasher for SessionHasher {
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Version;
+
+    fn id(session: u128, sequence: u64) -> RequestId {
+        RequestId { session, sequence }
+    }
+
+    fn reply(sequence: u64) -> Reply {
+        Reply::Set { version: Version(1000 + sequence) }
+    }
+
+    #[test]
+    fn remembers_the_highest_sequences_and_says_what_it_forgot() {
+        let mut sessions = Sessions::new(1);
+        let count = SESSION_REPLIES_MAX as u64;
+        // From the highest down: the order of arrival does not matter.
+        for sequence in (10..10 + count).rev() {
+            assert_eq!(sessions.look(id(1, sequence), 0), Seen::New);
+            sessions.remember(id(1, sequence), &reply(sequence), 0);
+        }
+        assert_eq!(sessions.look(id(1, 9), 0), Seen::New, "nothing was dropped yet");
+        sessions.remember(id(1, 10 + count), &reply(10 + count), 0);
+        assert_eq!(sessions.look(id(1, 10), 0), Seen::Forgotten);
+        assert_eq!(sessions.look(id(1, 9), 0), Seen::Forgotten);
+        assert_eq!(sessions.look(id(1, 11), 0), Seen::Again(reply(11)));
+        assert_eq!(sessions.look(id(1, 10 + count), 0), Seen::Again(reply(10 + count)));
+        assert_eq!(sessions.look(id(2, 10), 0), Seen::New, "another session");
+    }
+
+    #[test]
+    fn the_least_recently_used_session_goes_first() {
+        let mut sessions = Sessions::new(1);
+        for session in 0..SESSIONS_MAX as u128 {
+            sessions.remember(id(session, 1), &reply(1), 0);
+        }
+        assert_eq!(sessions.look(id(0, 1), 0), Seen::Again(reply(1)));
+        sessions.remember(id(u128::MAX, 1), &reply(1), 0);
+        assert_eq!(sessions.len(), SESSIONS_MAX);
+        assert_eq!(sessions.look(id(0, 1), 0), Seen::Again(reply(1)), "was used since");
+        assert_eq!(sessions.look(id(1, 1), 0), Seen::New);
+    }
+
+    #[test]
+    fn idle_sessions_expire_by_log_time() {
+        let mut sessions = Sessions::new(1);
+        sessions.remember(id(1, 1), &reply(1), 1000);
+        sessions.remember(id(2, 1), &reply(1), 2000);
+        sessions.expire(1000 + SESSION_IDLE_MS_MAX - 1);
+        assert_eq!(sessions.len(), 2);
+        sessions.expire(1000 + SESSION_IDLE_MS_MAX);
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(sessions.look(id(1, 1), 0), Seen::New);
+    }
+
+    /// INV-3: the digest is that of what is remembered, however it came about.
+    #[test]
+    fn the_digest_follows_what_is_remembered() {
+        let (mut long, mut short) = (Sessions::new(1), Sessions::new(1));
+        let count = SESSION_REPLIES_MAX as u64;
+        for sequence in 0..3 * count {
+            long.remember(id(1, sequence), &reply(sequence), 0);
+        }
+        for sequence in 2 * count..3 * count {
+            short.remember(id(1, sequence), &reply(sequence), 0);
+        }
+        assert_eq!(long.digest(), short.digest());
+        assert_ne!(long.digest(), 0);
+        long.expire(SESSION_IDLE_MS_MAX);
+        assert_eq!(long.digest(), 0);
+    }
+
+    #[test]
+    fn a_snapshot_keeps_its_state_while_sessions_are_used() {
+        let mut sessions = Sessions::new(1);
+        sessions.remember(id(1, 1), &reply(1), 0);
+        sessions.remember(id(2, 1), &reply(1), 0);
+        let (taken, digest) = (sessions.export(), sessions.digest());
+        sessions.remember(id(1, 2), &reply(2), 5);
+        sessions.expire(SESSION_IDLE_MS_MAX);
+        let mut restored = Sessions::new(1);
+        for (session, state) in taken {
+            assert!(restored.import(session, Session::clone(&state)));
+            assert!(!restored.import(session, Session::default()), "twice");
+        }
+        assert_eq!(restored.digest(), digest);
+        assert_eq!(restored.look(id(1, 2), 0), Seen::New);
+        assert_eq!(restored.look(id(1, 1), 0), Seen::Again(reply(1)));
+    }
+}

@@ -84,13 +84,14 @@ impl Walk {
         }
         let mut out = ChunkWriter::new(self.tag, self.sequence, &self.header);
         self.sequence += 1;
+        let bytes_max = bytes_max.max(1);
         // Pre-images first, so that they free their memory soon.
-        while out.len() < bytes_max {
+        while out.records_bytes() < bytes_max {
             let Some((entry, mark)) = self.preimages.pop_front() else { break };
             out.entry(&entry, mark);
         }
         let places_end = self.end.min(self.next.saturating_add(PLACES_PER_CHUNK_MAX));
-        while out.len() < bytes_max && self.next < places_end {
+        while out.records_bytes() < bytes_max && self.next < places_end {
             if !self.is_settled(self.next)
                 && let Some(entry) = keyspace.peek(self.next)
             {
@@ -99,7 +100,7 @@ impl Walk {
             self.next += 1;
         }
         let entries_done = self.next == self.end && self.preimages.is_empty();
-        while entries_done && out.len() < bytes_max {
+        while entries_done && out.records_bytes() < bytes_max {
             let Some((id, session)) = self.sessions.pop_front() else { break };
             out.session(id, &session);
         }

@@ -102,6 +102,8 @@ impl Header {
 #[derive(Debug)]
 pub struct ChunkWriter {
     out: BytesMut,
+    /// Where the records begin, after frame and header.
+    records_at: usize,
 }
 
 impl ChunkWriter {
@@ -116,17 +118,12 @@ impl ChunkWriter {
         if sequence == 0 {
             header.encode(&mut out);
         }
-        ChunkWriter { out }
+        ChunkWriter { records_at: out.len(), out }
     }
 
-    /// Bytes written so far.
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Never: a chunk has a frame.
-    pub fn is_empty(&self) -> bool {
-        false
+    /// Bytes of records so far. Frame and header do not count: a chunk of any size makes progress.
+    pub fn records_bytes(&self) -> usize {
+        self.out.len() - self.records_at
     }
 
     /// Appends a cache entry and its mark in the eviction order.
