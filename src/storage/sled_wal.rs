@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::flush_mark::FlushMark;
 pub use super::flusher::FlushMode;
 use super::flusher::{Flusher, Item, Shared, sled_error};
 use super::log_state::LogState;
@@ -37,10 +38,11 @@ pub struct SledWal {
     shared: Arc<Shared>,
     /// What the last batches say of how far each log goes; 0: removed.
     expected: Mutex<BTreeMap<LogKey, u64>>,
-    /// `None` once closed. std-like lock, held for moments (parking_lot), never across an await.
+    /// `None` once closed. Held for moments, never across an await.
     running: Mutex<Option<Running>>,
 }
 
+/// The parts that end with `close`.
 struct Running {
     db: sled::Db,
     flusher: JoinHandle<()>,
@@ -64,7 +66,10 @@ fn open_db(path: &Path) -> Result<sled::Db, Error> {
     // sled reports a path that cannot be made in ways that do not name it: make it ourselves.
     std::fs::create_dir_all(path)
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
-    let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+    let config = sled::Config::new()
+        .path(path.join("sled"))
+        .flush_every_ms(None)
+        .cache_capacity(CACHE_BYTES);
     let mut tries = 0;
     loop {
         match config.open() {
@@ -100,6 +105,20 @@ fn read_manifests(path: &Path, db: &sled::Db) -> Result<(BTreeMap<LogKey, u64>, 
     Ok((expected, next_batch.unwrap_or(1)))
 }
 
+/// Reads the flush mark: a store that ends before it lost what was acknowledged.
+fn open_mark(path: &Path, next_batch: u64) -> Result<FlushMark, Error> {
+    let damaged = |detail: String| Error::DamagedStore { path: path.to_owned(), detail };
+    let mark = FlushMark::open(&path.join("flushed")).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => damaged(e.to_string()),
+        kind => io::Error::new(kind, format!("{}: {e}", path.display())).into(),
+    })?;
+    if mark.batch() >= next_batch {
+        let (flushed, found) = (mark.batch(), next_batch - 1);
+        return Err(damaged(format!("ends at batch {found}, but batch {flushed} was flushed")));
+    }
+    Ok(mark)
+}
+
 impl SledWal {
     /// Opens or creates the store in the directory `path` and starts its flusher thread.
     ///
@@ -107,10 +126,11 @@ impl SledWal {
     /// `Io` naming the path if it is in use by another process or cannot be read or written;
     /// `DamagedStore` if it is damaged (see `quarantine`). Blocks on the device.
     pub fn open(path: &Path, metrics: Arc<Metrics>, mode: FlushMode) -> Result<Arc<Self>, Error> {
-        let (db, expected, next_batch) = guarded(path, || {
+        let (db, expected, next_batch, mark) = guarded(path, || {
             let db = open_db(path)?;
             let (expected, next_batch) = read_manifests(path, &db)?;
-            Ok((db, expected, next_batch))
+            let mark = open_mark(path, next_batch)?;
+            Ok((db, expected, next_batch, mark))
         })?;
         let shared = Arc::new(Shared::new(metrics));
         let flusher = Flusher {
@@ -118,7 +138,9 @@ impl SledWal {
             db: db.clone(),
             path: path.to_owned(),
             mode,
+            mark,
             next_batch,
+            dirty: false,
             flush_by: None,
         };
         let flusher =
