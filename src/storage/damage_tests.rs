@@ -226,7 +226,7 @@ fn golden_bytes() {
     let k = record::manifest_key(6);
     let manifest = vec![(key(2, 3), 5), (key(2, 4), 0)];
     let value = record::encode_manifest(&k, &manifest);
-    assert_eq!(hex(&value), "GOLDEN_MANIFEST");
+    assert_eq!(hex(&value), "b913a41001020305020400");
     assert_eq!(record::decode_manifest(&k, &value).unwrap(), manifest);
 }
 

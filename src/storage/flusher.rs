@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::flush_mark::FlushMark;
 use super::log_state::LogState;
+use super::sled_files::SledFiles;
 use super::sled_record::{self as record, Manifest};
 use super::wal::{Done, Error, WalOp};
 use crate::types::clock::{Instant, now};
@@ -24,7 +25,8 @@ use crate::types::{LogKey, limits};
 pub enum FlushMode {
     /// After the flush that made it durable (`wal`).
     Always,
-    /// After it was handed to sled; a flush follows within this time (`wal-async`).
+    /// After it was handed to the kernel, so that a killed process keeps it; the flush to the
+    /// device follows within this time (`wal-async`).
     Every(Duration),
 }
 
@@ -158,10 +160,11 @@ pub(super) struct Flusher {
     pub(super) db: sled::Db,
     pub(super) path: std::path::PathBuf,
     pub(super) mode: FlushMode,
+    pub(super) files: SledFiles,
     pub(super) mark: FlushMark,
     /// Number of the next batch.
     pub(super) next_batch: u64,
-    /// Something was handed to sled that is not flushed.
+    /// Something was handed to sled that did not reach the device.
     pub(super) dirty: bool,
     /// When it must be; set under `FlushMode::Every` and at the end.
     pub(super) flush_by: Option<Instant>,
@@ -339,17 +342,21 @@ impl Flusher {
             self.flush_by.get_or_insert(started + interval);
         }
         let due = self.flush_by.is_some_and(|by| by <= started);
-        let flush = due || (plan.urgent && self.mode == FlushMode::Always);
-        if flush {
+        if !plan.urgent && !due {
+            return Ok(());
+        }
+        // Persist, then reply: the acknowledgements follow when this returns. sled's flush hands
+        // its buffers to the kernel, which a killed process does not lose; the sync, to the device.
+        self.db.flush().map_err(|e| sled_error(&self.path, e))?;
+        if due || self.mode == FlushMode::Always {
+            self.files.sync()?;
             self.dirty = false;
             self.flush_by = None;
-            // Persist, then reply: the acknowledgements follow when this returns.
-            self.db.flush().map_err(|e| sled_error(&self.path, e))?;
-            self.mark.advance(self.next_batch - 1)?;
-            let seconds = now().saturating_duration_since(started).as_secs_f64();
-            self.shared.metrics.flush_seconds.observe(seconds);
-            self.shared.metrics.flush_records.observe(plan.records as f64);
         }
+        self.mark.advance(self.next_batch - 1)?;
+        let seconds = now().saturating_duration_since(started).as_secs_f64();
+        self.shared.metrics.flush_seconds.observe(seconds);
+        self.shared.metrics.flush_records.observe(plan.records as f64);
         Ok(())
     }
 }

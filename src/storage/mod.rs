@@ -13,6 +13,7 @@ pub mod memory_wal;
 pub mod replicas_started;
 pub mod sim_files;
 pub mod sim_wal;
+mod sled_files;
 mod sled_record;
 pub mod sled_wal;
 pub mod snapshot_files;

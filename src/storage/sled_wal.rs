@@ -1,6 +1,7 @@
 //! The log engine of `wal` and `wal-async` durability, on sled 0.34.7.
 //!
-//! One `Db` for all groups, written and flushed by one thread (`flusher`). Each log is a row of
+//! One `Db` for all groups, written and flushed by one thread (`flusher`), which also does the
+//! `fdatasync` that sled leaves out (`sled_files`). Each log is a row of
 //! records numbered without a gap (`sled_record`); sled was seen to lose values in the middle
 //! after its newest file was damaged, so numbers, checksums and the order of entries are checked
 //! at open, and what does not fit is `Error::Damaged`, never a shorter log.
@@ -21,6 +22,7 @@ use super::flush_mark::FlushMark;
 pub use super::flusher::FlushMode;
 use super::flusher::{Flusher, Item, Shared, sled_error};
 use super::log_state::LogState;
+use super::sled_files::SledFiles;
 use super::sled_record as record;
 use super::wal::{Done, Error, Recovered, Wal, WalOp};
 use crate::types::LogKey;
@@ -126,11 +128,12 @@ impl SledWal {
     /// `Io` naming the path if it is in use by another process or cannot be read or written;
     /// `DamagedStore` if it is damaged (see `quarantine`). Blocks on the device.
     pub fn open(path: &Path, metrics: Arc<Metrics>, mode: FlushMode) -> Result<Arc<Self>, Error> {
-        let (db, expected, next_batch, mark) = guarded(path, || {
+        let (db, expected, next_batch, files, mark) = guarded(path, || {
             let db = open_db(path)?;
             let (expected, next_batch) = read_manifests(path, &db)?;
             let mark = open_mark(path, next_batch)?;
-            Ok((db, expected, next_batch, mark))
+            let files = SledFiles::open(&path.join("sled"))?;
+            Ok((db, expected, next_batch, files, mark))
         })?;
         let shared = Arc::new(Shared::new(metrics));
         let flusher = Flusher {
@@ -138,6 +141,7 @@ impl SledWal {
             db: db.clone(),
             path: path.to_owned(),
             mode,
+            files,
             mark,
             next_batch,
             dirty: false,
