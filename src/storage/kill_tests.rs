@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -15,8 +16,15 @@ use crate::types::metrics::Metrics;
 const DIR: &str = "RAFTCACHE_TEST_WAL_DIR";
 const LOGS: u64 = 4;
 
-fn open(path: &Path) -> Arc<SledWal> {
-    SledWal::open(path, Metrics::new(), FlushMode::Always).unwrap()
+const MODE: &str = "RAFTCACHE_TEST_WAL_MODE";
+
+fn open(path: &Path, mode: &str) -> Arc<SledWal> {
+    let mode = match mode {
+        "always" => FlushMode::Always,
+        // So long that no flush to the device comes to its help.
+        _ => FlushMode::Every(Duration::from_secs(3600)),
+    };
+    SledWal::open(path, Metrics::new(), mode).unwrap()
 }
 
 /// Writes for ever in `$RAFTCACHE_TEST_WAL_DIR`, printing each acknowledged entry; only a child of
@@ -25,7 +33,7 @@ fn open(path: &Path) -> Arc<SledWal> {
 #[ignore = "run by a_killed_process_keeps_what_it_acknowledged"]
 fn child_that_writes_until_it_is_killed() {
     let dir = std::env::var(DIR).unwrap();
-    let wal = open(Path::new(&dir));
+    let wal = open(Path::new(&dir), &std::env::var(MODE).unwrap());
     let out = Arc::new(parking_lot::Mutex::new(std::io::stdout()));
     let threads: Vec<_> = (1..=LOGS)
         .map(|replica| {
@@ -54,6 +62,15 @@ fn child_that_writes_until_it_is_killed() {
 
 #[test]
 fn a_killed_process_keeps_what_it_acknowledged() {
+    kill_and_look("always");
+}
+
+#[test]
+fn a_killed_process_keeps_what_it_acknowledged_before_the_device_has_it() {
+    kill_and_look("every");
+}
+
+fn kill_and_look(mode: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wal");
     let mut total = 0;
@@ -62,6 +79,7 @@ fn a_killed_process_keeps_what_it_acknowledged() {
             .args(["--exact", "storage::kill_tests::child_that_writes_until_it_is_killed"])
             .args(["--ignored", "--nocapture", "--test-threads=1"])
             .env(DIR, &path)
+            .env(MODE, mode)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -82,17 +100,17 @@ fn a_killed_process_keeps_what_it_acknowledged() {
         }
         assert!(!child.wait().unwrap().success());
         total += count;
-        let wal = open(&path);
+        let wal = open(&path, mode);
         for replica in 1..=LOGS {
             let found = wal.open(key(1, replica)).unwrap();
             let last = found.records.last().map(|r| r.index);
             let acknowledged = acknowledged[replica as usize];
             assert!(last >= acknowledged, "log {replica}: {last:?} < {acknowledged:?}");
             for record in &found.records {
-                assert_eq!([record.clone()], *entries(1, record.index, 1, 400));
+                assert_eq!(*record, entries(1, record.index, 1, 400)[0]);
             }
         }
         wal.close().unwrap();
     }
-    println!("{total} acknowledged entries, 6 kills, none lost");
+    println!("{mode}: {total} acknowledged entries, 6 kills, none lost");
 }
