@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::flush_mark::FlushMark;
 use super::log_state::LogState;
+use super::sled_files::SledFiles;
 use super::sled_record::{self as record, Manifest};
 use super::wal::{Done, Error, WalOp};
 use crate::types::clock::{Instant, now};
@@ -23,7 +25,8 @@ use crate::types::{LogKey, limits};
 pub enum FlushMode {
     /// After the flush that made it durable (`wal`).
     Always,
-    /// After it was handed to sled; a flush follows within this time (`wal-async`).
+    /// After it was handed to the kernel, so that a killed process keeps it; the flush to the
+    /// device follows within this time (`wal-async`).
     Every(Duration),
 }
 
@@ -93,8 +96,21 @@ impl Shared {
         self.queue.lock().broken.clone().map_or(Ok(()), Err)
     }
 
-    fn break_with(&self, error: &Error) {
-        self.queue.lock().broken.get_or_insert_with(|| error.clone());
+    /// Notes the failure of the device; true if it is the first.
+    fn break_with(&self, error: &Error) -> bool {
+        let mut queue = self.queue.lock();
+        let first = queue.broken.is_none();
+        queue.broken.get_or_insert_with(|| error.clone());
+        first
+    }
+
+    /// Fails what is still queued.
+    fn refuse_rest(&self, error: &Error) {
+        let rest = std::mem::take(&mut self.queue.lock().items);
+        for item in rest {
+            let (Item::Change { done, .. } | Item::Remove { done, .. }) = item;
+            done(Err(error.clone()));
+        }
     }
 }
 
@@ -144,9 +160,13 @@ pub(super) struct Flusher {
     pub(super) db: sled::Db,
     pub(super) path: std::path::PathBuf,
     pub(super) mode: FlushMode,
+    pub(super) files: SledFiles,
+    pub(super) mark: FlushMark,
     /// Number of the next batch.
     pub(super) next_batch: u64,
-    /// When handed-over changes must be flushed; only under `FlushMode::Every`.
+    /// Something was handed to sled that did not reach the device.
+    pub(super) dirty: bool,
+    /// When it must be; set under `FlushMode::Every` and at the end.
     pub(super) flush_by: Option<Instant>,
 }
 
@@ -165,8 +185,20 @@ struct Plan {
 }
 
 impl Flusher {
-    /// Runs until the log is closed and its queue empty.
+    /// Runs until the log is closed and its queue empty. A panic in it breaks the store, so that no
+    /// caller waits for an acknowledgement that cannot come.
     pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let path = self.path.clone();
+        if std::panic::catch_unwind(AssertUnwindSafe(move || self.serve())).is_err() {
+            let error = Error::DamagedStore { path, detail: "the flusher panicked".to_owned() };
+            tracing::error!(%error, "write-ahead log failed");
+            shared.break_with(&error);
+            shared.refuse_rest(&error);
+        }
+    }
+
+    fn serve(&mut self) {
         while let Some(items) = self.wait() {
             let mut plan = self.plan(items);
             // sled asserts on some kinds of damage: a panic in it is a failure of the store, not
@@ -177,8 +209,11 @@ impl Flusher {
                     Err(Error::DamagedStore { path: self.path.clone(), detail })
                 });
             if let Err(error) = &written {
-                tracing::error!(%error, path = %self.path.display(), "write-ahead log failed");
-                self.shared.break_with(error);
+                self.dirty = false;
+                self.flush_by = None;
+                if self.shared.break_with(error) {
+                    tracing::error!(%error, path = %self.path.display(), "write-ahead log failed");
+                }
             }
             for (_, done, planned) in plan.due {
                 done(planned.and_then(|()| written.clone()));
@@ -194,11 +229,9 @@ impl Flusher {
                 return Some(queue.take());
             }
             if queue.closing {
-                if self.flush_by.take().is_none() {
-                    return None;
-                }
+                // The last flush, for what was written without one.
                 self.flush_by = Some(now());
-                return Some(Vec::new());
+                return self.dirty.then(Vec::new);
             }
             match self.flush_by {
                 None => self.shared.wake.wait(&mut queue),
@@ -225,9 +258,8 @@ impl Flusher {
                     plan.due.push((key, done, Ok(())));
                 }
                 Item::Remove { key, done } => {
-                    if let Some(ops) = waiting.remove(&key) {
-                        Self::plan_log(&mut logs, key, ops, &mut plan);
-                    }
+                    // What was queued before it would go at once: it is not written at all.
+                    waiting.remove(&key);
                     let removed = self.plan_remove(&mut logs, key, &mut plan);
                     plan.due.push((key, done, removed));
                     plan.urgent = true;
@@ -278,8 +310,6 @@ impl Flusher {
         for k in self.db.scan_prefix(record::log_key(key)).keys() {
             plan.batch.remove(k.map_err(|e| sled_error(&self.path, e))?);
         }
-        // Also what this batch itself would write.
-        plan.batch.remove(&record::log_key(key)[..]);
         plan.manifest.push((key, 0));
         Ok(())
     }
@@ -304,22 +334,29 @@ impl Flusher {
         if !plan.manifest.is_empty() {
             let batch = std::mem::take(&mut plan.batch);
             self.db.apply_batch(batch).map_err(|e| sled_error(&self.path, e))?;
+            self.dirty = true;
         }
-        let flush = match self.mode {
-            FlushMode::Always => plan.urgent,
-            FlushMode::Every(interval) => {
-                let by = *self.flush_by.get_or_insert(started + interval);
-                by <= started
-            }
-        };
-        if flush {
+        if let FlushMode::Every(interval) = self.mode
+            && self.dirty
+        {
+            self.flush_by.get_or_insert(started + interval);
+        }
+        let due = self.flush_by.is_some_and(|by| by <= started);
+        if !plan.urgent && !due {
+            return Ok(());
+        }
+        // Persist, then reply: the acknowledgements follow when this returns. sled's flush hands
+        // its buffers to the kernel, which a killed process does not lose; the sync, to the device.
+        self.db.flush().map_err(|e| sled_error(&self.path, e))?;
+        if due || self.mode == FlushMode::Always {
+            self.files.sync()?;
+            self.dirty = false;
             self.flush_by = None;
-            // Persist, then reply: the acknowledgements follow when this returns.
-            self.db.flush().map_err(|e| sled_error(&self.path, e))?;
-            let seconds = now().saturating_duration_since(started).as_secs_f64();
-            self.shared.metrics.flush_seconds.observe(seconds);
-            self.shared.metrics.flush_records.observe(plan.records as f64);
         }
+        self.mark.advance(self.next_batch - 1)?;
+        let seconds = now().saturating_duration_since(started).as_secs_f64();
+        self.shared.metrics.flush_seconds.observe(seconds);
+        self.shared.metrics.flush_records.observe(plan.records as f64);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! the seam to plain files; `snapshot_files` and `identity` stand on it.
 
 pub mod disk;
+mod flush_mark;
 mod flusher;
 pub mod identity;
 mod log_image;
@@ -12,8 +13,20 @@ pub mod memory_wal;
 pub mod replicas_started;
 pub mod sim_files;
 pub mod sim_wal;
+mod sled_files;
 mod sled_record;
 pub mod sled_wal;
 pub mod snapshot_files;
 mod snapshot_format;
 pub mod wal;
+
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
+mod snapshot_tests;
+#[cfg(test)]
+mod wal_suite;

@@ -1,6 +1,7 @@
 //! The log engine of `wal` and `wal-async` durability, on sled 0.34.7.
 //!
-//! One `Db` for all groups, written and flushed by one thread (`flusher`). Each log is a row of
+//! One `Db` for all groups, written and flushed by one thread (`flusher`), which also does the
+//! `fdatasync` that sled leaves out (`sled_files`). Each log is a row of
 //! records numbered without a gap (`sled_record`); sled was seen to lose values in the middle
 //! after its newest file was damaged, so numbers, checksums and the order of entries are checked
 //! at open, and what does not fit is `Error::Damaged`, never a shorter log.
@@ -17,9 +18,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::flush_mark::FlushMark;
 pub use super::flusher::FlushMode;
 use super::flusher::{Flusher, Item, Shared, sled_error};
 use super::log_state::LogState;
+use super::sled_files::SledFiles;
 use super::sled_record as record;
 use super::wal::{Done, Error, Recovered, Wal, WalOp};
 use crate::types::LogKey;
@@ -37,10 +40,11 @@ pub struct SledWal {
     shared: Arc<Shared>,
     /// What the last batches say of how far each log goes; 0: removed.
     expected: Mutex<BTreeMap<LogKey, u64>>,
-    /// `None` once closed. std-like lock, held for moments (parking_lot), never across an await.
+    /// `None` once closed. Held for moments, never across an await.
     running: Mutex<Option<Running>>,
 }
 
+/// The parts that end with `close`.
 struct Running {
     db: sled::Db,
     flusher: JoinHandle<()>,
@@ -64,7 +68,10 @@ fn open_db(path: &Path) -> Result<sled::Db, Error> {
     // sled reports a path that cannot be made in ways that do not name it: make it ourselves.
     std::fs::create_dir_all(path)
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
-    let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(CACHE_BYTES);
+    let config = sled::Config::new()
+        .path(path.join("sled"))
+        .flush_every_ms(None)
+        .cache_capacity(CACHE_BYTES);
     let mut tries = 0;
     loop {
         match config.open() {
@@ -100,6 +107,20 @@ fn read_manifests(path: &Path, db: &sled::Db) -> Result<(BTreeMap<LogKey, u64>, 
     Ok((expected, next_batch.unwrap_or(1)))
 }
 
+/// Reads the flush mark: a store that ends before it lost what was acknowledged.
+fn open_mark(path: &Path, next_batch: u64) -> Result<FlushMark, Error> {
+    let damaged = |detail: String| Error::DamagedStore { path: path.to_owned(), detail };
+    let mark = FlushMark::open(&path.join("flushed")).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => damaged(e.to_string()),
+        kind => io::Error::new(kind, format!("{}: {e}", path.display())).into(),
+    })?;
+    if mark.batch() >= next_batch {
+        let (flushed, found) = (mark.batch(), next_batch - 1);
+        return Err(damaged(format!("ends at batch {found}, but batch {flushed} was flushed")));
+    }
+    Ok(mark)
+}
+
 impl SledWal {
     /// Opens or creates the store in the directory `path` and starts its flusher thread.
     ///
@@ -107,10 +128,12 @@ impl SledWal {
     /// `Io` naming the path if it is in use by another process or cannot be read or written;
     /// `DamagedStore` if it is damaged (see `quarantine`). Blocks on the device.
     pub fn open(path: &Path, metrics: Arc<Metrics>, mode: FlushMode) -> Result<Arc<Self>, Error> {
-        let (db, expected, next_batch) = guarded(path, || {
+        let (db, expected, next_batch, files, mark) = guarded(path, || {
             let db = open_db(path)?;
             let (expected, next_batch) = read_manifests(path, &db)?;
-            Ok((db, expected, next_batch))
+            let mark = open_mark(path, next_batch)?;
+            let files = SledFiles::open(&path.join("sled"))?;
+            Ok((db, expected, next_batch, files, mark))
         })?;
         let shared = Arc::new(Shared::new(metrics));
         let flusher = Flusher {
@@ -118,7 +141,10 @@ impl SledWal {
             db: db.clone(),
             path: path.to_owned(),
             mode,
+            files,
+            mark,
             next_batch,
+            dirty: false,
             flush_by: None,
         };
         let flusher =
