@@ -14,6 +14,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
+use super::options::PeerOptions;
 use super::proto::{self, Frame, Hello, PeerMessage};
 use super::{FrameKind, Handler, Refusal};
 use crate::types::limits::FRAME_BYTES_MAX;
@@ -36,10 +37,13 @@ pub struct Connection {
     handler: Arc<dyn Handler>,
     metrics: Arc<Metrics>,
     in_flight_max: usize,
+    in_flight_bytes_max: usize,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Frames read and not yet handled.
     inbox: VecDeque<Frame>,
     running: FuturesUnordered<Running>,
+    /// Of the requests in `running`, whether or not their handlers still hold them.
+    running_bytes: usize,
     /// Answers not yet sent.
     outbox: VecDeque<Frame>,
     outbox_bytes: usize,
@@ -51,15 +55,17 @@ type Answer = std::thread::Result<Result<Bytes, Refusal>>;
 /// A handler at work, and whom to answer.
 struct Running {
     id: u64,
+    size_bytes: usize,
     future: BoxFuture<'static, Answer>,
 }
 
 impl Future for Running {
-    type Output = (u64, Answer);
+    /// Id and size of the request, and what its handler answered.
+    type Output = (u64, usize, Answer);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let id = self.id;
-        self.future.as_mut().poll(cx).map(|answer| (id, answer))
+        let (id, size_bytes) = (self.id, self.size_bytes);
+        self.future.as_mut().poll(cx).map(|answer| (id, size_bytes, answer))
     }
 }
 
@@ -71,7 +77,7 @@ impl Connection {
         requests: Requests,
         handler: Arc<dyn Handler>,
         metrics: Arc<Metrics>,
-        in_flight_max: usize,
+        options: &PeerOptions,
         cancel: CancellationToken,
     ) -> Self {
         Connection {
@@ -80,26 +86,33 @@ impl Connection {
             requests,
             handler,
             metrics,
-            in_flight_max,
+            in_flight_max: options.in_flight_max,
+            in_flight_bytes_max: options.in_flight_bytes_max,
             cancelled: Box::pin(cancel.cancelled_owned()),
             inbox: VecDeque::new(),
             running: FuturesUnordered::new(),
+            running_bytes: 0,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             ended: false,
         }
     }
 
+    /// Whether one more handler may be started.
+    fn has_room(&self) -> bool {
+        self.running.len() < self.in_flight_max && self.running_bytes < self.in_flight_bytes_max
+    }
+
     /// Starts the handlers of the frames read, as far as the limits allow.
     fn start(&mut self) -> Result<(), Status> {
-        while self.running.len() < self.in_flight_max
+        while self.has_room()
             && self.outbox_bytes < FRAME_BYTES_MAX
             && let Some(frame) = self.inbox.pop_front()
         {
             if frame.status != i32::from(proto::Status::Request) {
                 return Err(Status::invalid_argument(format!("status {}", frame.status)));
             }
-            let id = frame.id;
+            let (id, size_bytes) = (frame.id, frame.size_bytes());
             let Some(kind) = FrameKind::from_tag(frame.kind) else {
                 let refusal = Refusal(format!("unknown frame kind {}", frame.kind));
                 self.finish(id, Ok(Err(refusal)));
@@ -122,7 +135,10 @@ impl Connection {
             let polled = tokio::task::unconstrained(&mut future).poll_unpin(&mut context);
             match polled {
                 Poll::Ready(answer) => self.finish(id, answer),
-                Poll::Pending => self.running.push(Running { id, future }),
+                Poll::Pending => {
+                    self.running_bytes += size_bytes;
+                    self.running.push(Running { id, size_bytes, future });
+                }
             }
         }
         Ok(())
@@ -159,7 +175,10 @@ impl Connection {
     fn drive(&mut self, cx: &mut Context<'_>) {
         while self.outbox_bytes < FRAME_BYTES_MAX {
             match Pin::new(&mut self.running).poll_next(cx) {
-                Poll::Ready(Some((id, answer))) => self.finish(id, answer),
+                Poll::Ready(Some((id, size_bytes, answer))) => {
+                    self.running_bytes -= size_bytes;
+                    self.finish(id, answer);
+                }
                 Poll::Ready(None) | Poll::Pending => return,
             }
         }
@@ -191,8 +210,8 @@ impl Connection {
         for _ in 0..MESSAGES_PER_TURN {
             self.start()?;
             self.drive(cx);
-            if self.ended || !self.inbox.is_empty() || self.running.len() >= self.in_flight_max {
-                return Ok(!self.inbox.is_empty() && self.running.len() < self.in_flight_max);
+            if self.ended || !self.inbox.is_empty() || !self.has_room() {
+                return Ok(!self.inbox.is_empty() && self.has_room());
             }
             match self.requests.as_mut().poll_next(cx) {
                 Poll::Ready(Some(message)) => self.inbox = message?.frames.into(),

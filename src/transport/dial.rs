@@ -72,7 +72,7 @@ impl Dialer {
             Err(_) => return (false, format!("connecting to {address} timed out")),
         };
         link.up();
-        tracing::debug!(peer = %link.peer(), address, "connected to peer");
+        tracing::info!(peer = %link.peer(), address, "connected to peer");
         loop {
             match answers.message().await {
                 Ok(Some(message)) => {

@@ -31,6 +31,8 @@ pub struct PeerOptions {
     pub queue_bytes_max: usize,
     /// Requests of one peer being handled; at this many its connection is not read any further.
     pub in_flight_max: usize,
+    /// Bytes of one peer's requests being handled, not counting the one that crosses the line.
+    pub in_flight_bytes_max: usize,
     /// The protocol version to speak; only tests speak another than [`PROTOCOL_VERSION`].
     pub protocol: u32,
 }
@@ -46,6 +48,7 @@ impl Default for PeerOptions {
             queue_frames_max: PEER_QUEUE_MAX,
             queue_bytes_max: 8 * FRAME_BYTES_MAX,
             in_flight_max: 2 * PEER_QUEUE_MAX,
+            in_flight_bytes_max: 8 * FRAME_BYTES_MAX,
             protocol: PROTOCOL_VERSION,
         }
     }

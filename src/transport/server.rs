@@ -4,12 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use futures_util::stream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Handler;
@@ -25,6 +25,10 @@ use crate::types::task::spawn;
 
 /// How long connections may take to close once the server is told to stop.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Wait after a failed accept: out of file descriptors, trying at once would only burn a core.
+const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
+/// A peer needs one stream a connection.
+const STREAMS_PER_CONNECTION_MAX: u32 = 4;
 
 /// The tonic service of a node.
 pub struct PeerService {
@@ -47,21 +51,23 @@ impl PeerService {
         PeerService { self_node, handler, metrics, options, cancel }
     }
 
-    /// Serves peers on `listener` until the service's token is cancelled; every connection is
-    /// closed when the returned task ends. It ends early only if the listener fails, which is
-    /// logged.
+    /// Serves peers on `listener` until the service's token is cancelled. The returned task ends
+    /// when the connections are closed, at most a second later.
     pub fn serve(self, listener: TcpListener) -> JoinHandle<Option<()>> {
         let cancel = self.cancel.clone();
         let keepalive = &self.options;
         let router = Server::builder()
-            .tcp_nodelay(true)
             .http2_keepalive_interval(Some(keepalive.keepalive_interval))
             .http2_keepalive_timeout(Some(keepalive.keepalive_timeout))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(HTTP2_FRAME_BYTES_MAX)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .add_service(PeerServer::new(self).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX));
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = stream::unfold(listener, async |listener| {
+            let accepted = accept(&listener).await;
+            Some((Ok::<_, std::io::Error>(accepted), listener))
+        });
         let stop = cancel.clone();
         let serving = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
         spawn("peer server", async move {
@@ -95,10 +101,27 @@ impl PeerService {
                 self.options.protocol
             )));
         }
+        if !first.frames.is_empty() {
+            return Err(Status::invalid_argument("frames before the hello was answered"));
+        }
         if hello.node == 0 {
             return Err(Status::invalid_argument("a node id is at least 1"));
         }
         Ok(first)
+    }
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        let accepted = listener
+            .accept()
+            .await
+            .and_then(|(stream, _)| stream.set_nodelay(true).map(|()| stream));
+        match accepted {
+            Ok(stream) => return stream,
+            Err(error) => tracing::warn!(%error, "a peer's connection could not be accepted"),
+        }
+        tokio::time::sleep(ACCEPT_RETRY_WAIT).await;
     }
 }
 
@@ -126,7 +149,7 @@ impl Peer for PeerService {
             Box::pin(requests),
             Arc::clone(&self.handler),
             Arc::clone(&self.metrics),
-            self.options.in_flight_max,
+            &self.options,
             self.cancel.clone(),
         );
         Ok(Response::new(Box::pin(connection)))

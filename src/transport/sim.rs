@@ -19,7 +19,8 @@ use crate::types::clock::{Instant, now};
 use crate::types::limits::FRAME_BYTES_MAX;
 use crate::types::{GroupId, NodeId};
 
-/// Says whether a frame passes; asked when it is sent, and for its answer as well.
+/// Says whether a frame passes; asked when it is sent, and for its answer as well. It must not
+/// call the network.
 pub type Filter = Box<dyn Fn(NodeId, NodeId, FrameKind) -> bool + Send + Sync>;
 
 /// The network. Cheap to clone; all clones are one network.
@@ -39,13 +40,13 @@ struct Inner {
     delay: Range<Duration>,
     drop_probability: f64,
     reorder: bool,
+    panics: u64,
 }
 
 #[derive(Default)]
 struct Node {
+    /// `None` while the node does not run: connections to it are refused.
     handler: Option<Arc<dyn Handler>>,
-    /// It was running once and is not now: its address answers with a reset.
-    crashed: bool,
     /// Counts crashes, so that what a crashed node left running cannot speak any more.
     incarnation: u64,
 }
@@ -77,6 +78,7 @@ impl SimNetwork {
             delay: Duration::from_micros(200)..Duration::from_millis(2),
             drop_probability: 0.0,
             reorder: false,
+            panics: 0,
         };
         SimNetwork { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -90,9 +92,7 @@ impl SimNetwork {
     /// `node` runs: `handler` serves it.
     pub fn register(&self, node: NodeId, handler: Arc<dyn Handler>) {
         let mut inner = self.inner.lock();
-        let entry = inner.nodes.entry(node).or_default();
-        entry.handler = Some(handler);
-        entry.crashed = false;
+        inner.nodes.entry(node).or_default().handler = Some(handler);
     }
 
     /// `node` crashes: its connections break (calls end with `NoAnswer`), the handler futures it
@@ -102,7 +102,6 @@ impl SimNetwork {
             let mut inner = self.inner.lock();
             let entry = inner.nodes.entry(node).or_default();
             entry.handler = None;
-            entry.crashed = true;
             entry.incarnation += 1;
             let ends = |(from, to): &(NodeId, NodeId)| *from == node || *to == node;
             let keys: Vec<_> = inner.links.keys().filter(|key| ends(key)).copied().collect();
@@ -160,6 +159,15 @@ impl SimNetwork {
         self.inner.lock().reorder = reorder;
     }
 
+    /// Panics of handlers so far; their callers got no answer. A test wants 0.
+    pub fn panics(&self) -> u64 {
+        self.inner.lock().panics
+    }
+
+    pub(super) fn count_panic(&self) {
+        self.inner.lock().panics += 1;
+    }
+
     /// Draws the fate of a frame or an answer that leaves `from` for `to` now.
     pub(super) fn fate(&self, from: NodeId, to: NodeId, kind: FrameKind) -> Fate {
         self.inner.lock().fate(from, to, kind)
@@ -191,7 +199,7 @@ impl SimNetwork {
         }
         let fate = inner.fate(from, to, kind);
         let cut = inner.cuts.contains(&(from, to)) || inner.cuts.contains(&(to, from));
-        if !cut && inner.nodes.get(&to).is_none_or(|node| node.crashed) {
+        if !cut && inner.nodes.get(&to).is_none_or(|node| node.handler.is_none()) {
             return Err(unreachable("connection refused"));
         }
         let reorder = inner.reorder;

@@ -1,7 +1,9 @@
 //! One direction between two simulated nodes: frames in flight and the handlers at work on them.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -13,10 +15,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::sim::{Fate, SimNetwork};
-use super::{Error, FrameKind};
+use super::{Error, FrameKind, Refusal};
 use crate::types::clock::{Instant, now};
 use crate::types::task::spawn;
 use crate::types::{GroupId, NodeId};
+
+/// What a handler's future ends with; `Err` is its panic.
+type Handled = std::thread::Result<Result<Bytes, Refusal>>;
 
 /// A frame and its caller.
 pub(super) struct Parcel {
@@ -137,22 +142,32 @@ impl SimLink {
     ) {
         let Parcel { group, kind, payload, answer } = parcel;
         let Some(handler) = network.handler(self.to) else {
-            // Nobody has started there yet; the caller's connection is reset.
+            // It crashed in this very moment, which resets this link as well.
             return drop(answer);
         };
-        let to = self.to;
-        let mut handling = handler.handle(self.from, group, kind, payload);
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let polled = tokio::task::unconstrained(&mut handling).poll_unpin(&mut context);
-        let done = move |result: Result<Bytes, super::Refusal>| {
-            let result = result.map_err(|refusal| Error::Refused { peer: to, detail: refusal.0 });
+        let (from, to) = (self.from, self.to);
+        // A panic costs its own call, as on a real connection: `handle` runs at the first poll,
+        // which is right below.
+        let guarded = async move { handler.handle(from, group, kind, payload).await };
+        let mut handling = AssertUnwindSafe(guarded).catch_unwind().boxed();
+        let watched = network.clone();
+        let done = move |result: Handled| {
+            let result = match result {
+                Ok(result) => {
+                    result.map_err(|refusal| Error::Refused { peer: to, detail: refusal.0 })
+                }
+                Err(_) => {
+                    watched.count_panic();
+                    tracing::error!(%from, %to, ?kind, "handler of a simulated node panicked");
+                    Err(Error::NoAnswer { peer: to, detail: "its handler panicked".to_owned() })
+                }
+            };
             Done { kind, result, answer }
         };
-        match polled {
-            std::task::Poll::Ready(result) => self.reply(network, done(result), answers),
-            std::task::Poll::Pending => {
-                running.push(async move { done(handling.await) }.boxed());
-            }
+        let mut context = Context::from_waker(Waker::noop());
+        match tokio::task::unconstrained(&mut handling).poll_unpin(&mut context) {
+            Poll::Ready(result) => self.reply(network, done(result), answers),
+            Poll::Pending => running.push(async move { done(handling.await) }.boxed()),
         }
     }
 

@@ -50,6 +50,7 @@ impl Handler for Recorder {
             let _held = held;
             match &payload[..] {
                 b"stuck" => std::future::pending().await,
+                b"panic" => panic!("made to"),
                 b"refuse" => Err(Refusal("no".to_owned())),
                 _ => Ok(payload),
             }
@@ -87,6 +88,17 @@ async fn frames_arrive_in_order_and_are_answered() {
     assert_eq!(answer.unwrap(), hello);
     let answer = a.call_address("nowhere", FrameKind::Hello, hello, deadline).await;
     assert!(matches!(answer, Err(Error::Unreachable { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_handler_costs_its_own_call_only() {
+    let network = SimNetwork::new(1);
+    network.register(B, Recorder::new());
+    let a = network.transport(A);
+    let panicked = call(&a, B, "panic").await.unwrap_err();
+    assert_eq!(panicked, Error::NoAnswer { peer: B, detail: "its handler panicked".to_owned() });
+    assert_eq!(call(&a, B, "x").await.unwrap(), "x");
+    assert_eq!(network.panics(), 1);
 }
 
 #[tokio::test(start_paused = true)]

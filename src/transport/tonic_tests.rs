@@ -179,8 +179,9 @@ fn a_killed_peer_is_told_and_found_again_when_it_is_back() {
         let (transport, _) = transport_to(address, PeerOptions::default());
         let sent = call(&transport, "x");
         starts.wait_for(|n| *n == 1).await.unwrap();
-        peer.shutdown_background();
         let killed = now();
+        let kill = move || peer.shutdown_timeout(Duration::from_secs(5));
+        tokio::task::spawn_blocking(kill).await.unwrap();
         assert!(detail(sent.await).starts_with("no answer: "), "it was sent");
         // Known to be down: each call fails at once, however many they are.
         for _ in 0..10_000 {
@@ -243,6 +244,29 @@ async fn deadlines_tell_sent_from_unsent() {
     let short = now() + Duration::from_millis(20);
     let unsent = transport.call(B, G, FrameKind::Vote, Bytes::new(), short).await;
     assert_eq!(detail(unsent), "unreachable: deadline passed before it was sent");
+}
+
+#[tokio::test]
+async fn what_was_reported_as_not_delivered_is_not_delivered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (transport, _) = transport_to(listener.local_addr().unwrap(), PeerOptions::default());
+    let short = now() + Duration::from_millis(20);
+    let text = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let late = transport.call(B, G, FrameKind::Vote, text("late"), short).await;
+    assert!(matches!(late, Err(Error::Unreachable { .. })));
+    drop(call(&transport, "left"));
+    let last = call(&transport, "last");
+    // Only now does anybody listen: the connection is made, and the queue goes out.
+    let (seen, cancel) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
+    let record = Arc::clone(&seen);
+    let handler = Serve(move |_, _, payload: Bytes| {
+        record.lock().push(payload.clone());
+        async move { Ok(payload) }.boxed()
+    });
+    let (metrics, options) = (Metrics::new(), PeerOptions::default());
+    drop(PeerService::new(B, Arc::new(handler), metrics, options, cancel).serve(listener));
+    assert_eq!(last.await.unwrap(), "last");
+    assert_eq!(*seen.lock(), ["last"]);
 }
 
 #[tokio::test]
@@ -396,6 +420,11 @@ async fn a_new_address_is_used_at_once() {
 
 #[tokio::test]
 async fn handlers_at_work_are_bounded() {
+    handlers_bounded(false).await;
+    handlers_bounded(true).await;
+}
+
+async fn handlers_bounded(by_bytes: bool) {
     let gate = Arc::new(Semaphore::new(0));
     let (working, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (wait, highest) = (Arc::clone(&gate), Arc::clone(&most));
@@ -411,16 +440,45 @@ async fn handlers_at_work_are_bounded() {
         }
         .boxed()
     });
-    let options = PeerOptions { in_flight_max: 8, ..PeerOptions::default() };
+    // Frames of three digits count for 51 bytes: the eighth crosses the line of bytes as well.
+    let options = if by_bytes {
+        PeerOptions { in_flight_bytes_max: 7 * 51 + 1, ..PeerOptions::default() }
+    } else {
+        PeerOptions { in_flight_max: 8, ..PeerOptions::default() }
+    };
     let node = node_with("127.0.0.1:0", Arc::new(handler), options).await;
     let (transport, _) = transport_to(node.address, PeerOptions::default());
-    let calls: Vec<_> = (0..500).map(|i| call(&transport, i.to_string())).collect();
+    let calls: Vec<_> = (100..600).map(|i| call(&transport, i.to_string())).collect();
     starts.wait_for(|n| *n == 8).await.unwrap();
     gate.add_permits(3);
     for (i, answer) in join_all(calls).await.into_iter().enumerate() {
-        assert_eq!(answer.unwrap(), i.to_string());
+        assert_eq!(answer.unwrap(), (100 + i).to_string());
     }
     assert_eq!(most.load(Ordering::SeqCst), 8);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_takes_its_handlers_with_it() {
+    let (working, _) = watch::channel(());
+    let working = Arc::new(working);
+    let (held, mut starts) = (Arc::clone(&working), working.subscribe());
+    let handler = Serve(move |_, _, _| {
+        let held_on = held.subscribe();
+        held.send_replace(());
+        async move {
+            let _held_on = held_on;
+            std::future::pending().await
+        }
+        .boxed()
+    });
+    let node = node(Arc::new(handler)).await;
+    let (transport, _) = transport_to(node.address, PeerOptions::default());
+    let stuck = call(&transport, "x");
+    starts.changed().await.unwrap();
+    drop(starts);
+    drop(transport);
+    assert_eq!(detail(stuck.await), "no answer: the transport to it is closed");
+    tokio::time::timeout(Duration::from_secs(5), working.closed()).await.unwrap();
 }
 
 /// Forwards TCP between the two, until it is told to stop reading: as a stopped process, or a
