@@ -1,1 +1,3 @@
 //! F2: bytes <-> types, pure.
+
+pub mod cluster_record;
