@@ -18,4 +18,8 @@ pub mod slot;
 pub mod slot_set;
 pub mod snapshot;
 pub mod snapshot_record;
+pub mod cluster;
+pub mod placement;
+pub mod reconcile;
+pub mod ring;
 pub mod table;

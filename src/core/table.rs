@@ -1,6 +1,6 @@
 //! The routing table: which shard owns a slot, which replicas serve a shard, where nodes are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,11 @@ pub struct RoutingTable {
     pub shards: BTreeMap<ShardId, ShardPlacement>,
     /// Known nodes.
     pub nodes: BTreeMap<NodeId, NodeInfo>,
+    /// Replicas of the controller's own group.
+    pub controller: Vec<ReplicaPlacement>,
+    /// Replicas of `shards` whose log is gone. They must never run again under their id (see
+    /// `ReplicaId`); a fresh replica takes their place.
+    pub lost: BTreeSet<ReplicaId>,
 }
 
 /// Where a shard lives.
@@ -63,6 +68,13 @@ impl RoutingTable {
     /// Owner of `slot`; `None` before the shards are placed.
     pub fn owner(&self, slot: Slot) -> Option<ShardId> {
         self.slots.get(usize::from(slot.0 % SLOTS)).copied()
+    }
+
+    /// Whether owners are complete and known. The machine keeps it so; what came from the network
+    /// or the disk is checked with it.
+    pub fn is_consistent(&self) -> bool {
+        let placed = self.slots.is_empty() || self.slots.len() == usize::from(SLOTS);
+        placed && self.slots.iter().all(|owner| self.shards.contains_key(owner))
     }
 
     /// Placement of the shard behind `group`.

@@ -11,6 +11,7 @@ mod freshness;
 pub mod heartbeat;
 mod log_clock;
 mod log_store;
+pub mod cluster_machine;
 pub mod machine;
 mod network;
 pub mod replica;

@@ -1,0 +1,200 @@
+//! The driver of a node: runs what the routing table places here, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::balance::{Balancer, Leadership};
+use super::handle::{Controller, Standing};
+use super::membership::Backoff;
+use crate::core::reconcile::{Action, StartReplica, diff, wanted};
+use crate::core::table::RoutingTable;
+use crate::types::clock::{Instant, now};
+use crate::types::{Error, LogKey, NodeId, ReplicaId};
+
+/// How often leaderships are looked at.
+const BALANCE_EVERY: Duration = Duration::from_secs(1);
+/// Longest one hand-over may take.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// Why a node could not do what the driver asked.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum HostError {
+    /// The replica ran before and its log is gone or damaged: it must not run under this id again.
+    #[error("the log of {0} is lost")]
+    LogLost(LogKey),
+    /// Tried again later.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// What runs replicas on a node. Implemented where the node is wired.
+pub trait ReplicaHost: Send + Sync + 'static {
+    /// Starts a replica of a shard; done if it runs already.
+    fn start_replica(&self, start: StartReplica) -> BoxFuture<'_, Result<(), HostError>>;
+
+    /// Stops a replica, then removes its log and snapshots; done if it does not run.
+    fn stop_replica(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>>;
+
+    /// Replicas of shards that run now.
+    fn running(&self) -> BTreeSet<LogKey>;
+
+    /// Makes `members` the first members of the replica's group; done if it has members.
+    fn initialize(
+        &self,
+        key: LogKey,
+        members: Vec<(ReplicaId, NodeId)>,
+    ) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Groups led from here.
+    fn leading(&self) -> BTreeMap<LogKey, Leadership>;
+
+    /// Hands the leadership of the replica's group to another replica.
+    fn hand_over(
+        &self,
+        key: LogKey,
+        to: ReplicaId,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<(), Error>>;
+}
+
+/// Runs what the routing table places on this node.
+pub struct Driver {
+    controller: Controller,
+    host: Arc<dyn ReplicaHost>,
+    node: NodeId,
+    store_id: u128,
+    /// Replicas whose log is lost: said once, never started again in this life.
+    lost: BTreeSet<LogKey>,
+    /// Groups initialized from here.
+    initialized: BTreeSet<LogKey>,
+    balancer: Balancer,
+}
+
+impl Driver {
+    /// A driver for the node of `controller`.
+    pub fn new(controller: Controller, host: Arc<dyn ReplicaHost>) -> Self {
+        let settings = &controller.inner.settings;
+        Driver {
+            node: settings.node,
+            store_id: settings.info.store_id,
+            host,
+            lost: BTreeSet::new(),
+            initialized: BTreeSet::new(),
+            balancer: Balancer::default(),
+            controller,
+        }
+    }
+
+    /// Drives until cancelled. What runs goes on running: the node stops it in its own order.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut tables = self.controller.table();
+        let mut standings = self.controller.standing();
+        let mut backoff = Backoff::default();
+        loop {
+            let table = Arc::clone(&tables.borrow_and_update());
+            let standing = standings.borrow_and_update().clone();
+            let step = self.step(&table, &standing);
+            let Some(settled) = cancel.run_until_cancelled(step).await else { return };
+            let pause = if settled {
+                backoff = Backoff::default();
+                BALANCE_EVERY
+            } else {
+                backoff.next()
+            };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                changed = tables.changed() => if changed.is_err() { return },
+                changed = standings.changed() => if changed.is_err() { return },
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One pass. True if nothing is left to be tried again.
+    async fn step(&mut self, table: &RoutingTable, standing: &Standing) -> bool {
+        match standing {
+            Standing::Forming { .. } | Standing::Joining => true,
+            // A table older than the registration may name replicas of an earlier life, whose
+            // logs are gone.
+            Standing::Registered { epoch } if table.epoch < *epoch => true,
+            Standing::Registered { .. } => {
+                let reconciled = self.reconcile(table).await;
+                let initialized = self.initialize(table).await;
+                self.balance(table).await;
+                reconciled && initialized
+            }
+            Standing::StoreLost { .. } | Standing::Failed { .. } => {
+                self.reconcile(&RoutingTable::default()).await
+            }
+        }
+    }
+
+    async fn reconcile(&mut self, table: &RoutingTable) -> bool {
+        let actions = diff(table, self.node, self.store_id, &self.host.running());
+        let mut settled = true;
+        for action in actions {
+            let result = match action {
+                Action::Start(start) if self.lost.contains(&start.key) => continue,
+                Action::Start(start) => {
+                    tracing::info!(key = %start.key, generation = %start.generation, "start");
+                    self.host.start_replica(start).await
+                }
+                Action::Stop(key) => {
+                    tracing::info!(%key, "stop");
+                    self.host.stop_replica(key).await
+                }
+            };
+            match result {
+                Ok(()) => {}
+                Err(HostError::LogLost(key)) => {
+                    tracing::error!(%key, "log lost: the replica needs a fresh id");
+                    self.lost.insert(key);
+                }
+                Err(HostError::Failed(error)) => {
+                    tracing::warn!(%error, "replica: tried again");
+                    settled = false;
+                }
+            }
+        }
+        settled
+    }
+
+    /// The node of the replica with the lowest id makes the members known to their group.
+    async fn initialize(&mut self, table: &RoutingTable) -> bool {
+        let running = self.host.running();
+        self.initialized.retain(|key| running.contains(key));
+        let mut settled = true;
+        for start in wanted(table, self.node, self.store_id) {
+            let mine = start.initializer() == Some(start.key.replica);
+            if !mine || !running.contains(&start.key) || self.initialized.contains(&start.key) {
+                continue;
+            }
+            let members = start.members.iter().map(|m| (m.replica, m.node)).collect();
+            match self.host.initialize(start.key, members).await {
+                Ok(()) => {
+                    self.initialized.insert(start.key);
+                }
+                Err(error) => {
+                    tracing::warn!(key = %start.key, %error, "initialize: tried again");
+                    settled = false;
+                }
+            }
+        }
+        settled
+    }
+
+    async fn balance(&mut self, table: &RoutingTable) {
+        let due = self.balancer.pick(now(), table, &self.host.leading());
+        let Some((key, to)) = due else { return };
+        match self.host.hand_over(key, to, now() + HAND_OVER).await {
+            Ok(()) => tracing::info!(%key, %to, "leadership handed over"),
+            Err(error) => tracing::warn!(%key, %to, %error, "leadership not handed over"),
+        }
+    }
+}

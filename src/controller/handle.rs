@@ -1,0 +1,446 @@
+//! The controller as a node sees it: propose commands, follow the routing table, answer peers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+
+use super::formation::Formation;
+use super::founders::FoundersStore;
+use super::messages::{
+    ControlAnswer, ControlRequest, Hello, TableAnswer, TableRequest, decode, encode,
+};
+use crate::codec::cluster_record;
+use crate::core::cluster::{ClusterCommand, ClusterReply, Founder};
+use crate::core::table::{NodeInfo, RoutingTable};
+use crate::raft::cluster_machine::ClusterStateMachine;
+use crate::raft::machine::Applied;
+use crate::raft::replica::Replica;
+use crate::transport::{self, FrameKind, Refusal, SharedTransport};
+use crate::types::clock::{Instant, now};
+use crate::types::{Error, GroupId, NodeId, Outcome, Reason, ReplicaId, RoutingEpoch};
+
+/// Longest one attempt to reach the controller's leader may take.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Pause before another attempt when nothing says where the leader is.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest a peer's table request is kept waiting for a newer table.
+const TABLE_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Who this node is and how its cluster should be formed.
+#[derive(Clone, Debug)]
+pub struct ControllerSettings {
+    /// This node.
+    pub node: NodeId,
+    /// Its store, addresses and zone. The store id must change when any of its logs is lost.
+    pub info: NodeInfo,
+    /// Its restart count: larger in every life.
+    pub incarnation: u64,
+    /// True if the logs of its shards' replicas survived the last stop (INV-2, design section 6).
+    pub logs_survive: bool,
+    /// Peer addresses of the nodes that form the cluster; the same list on every node.
+    pub seeds: Vec<String>,
+    /// Nodes that form the cluster, this one included; the number of seeds if 0.
+    pub expected_nodes: usize,
+    /// Shards of a new cluster.
+    pub shards: u16,
+    /// Replicas of a shard of a new cluster.
+    pub replicas: u16,
+    /// Logical bytes of a shard of a new cluster.
+    pub bytes_max: u64,
+    /// Random: a new cluster draws its hash seeds from it.
+    pub seed: u64,
+}
+
+impl ControllerSettings {
+    /// Nodes that form the cluster.
+    pub fn expected(&self) -> usize {
+        if self.expected_nodes == 0 { self.seeds.len().max(1) } else { self.expected_nodes }
+    }
+}
+
+/// Opens the controller's replica on this node.
+pub trait ControllerHost: Send + Sync + 'static {
+    /// Opens its log, or begins one, and starts it. Called once.
+    fn open(
+        &self,
+        replica: ReplicaId,
+    ) -> BoxFuture<'static, Result<Replica<ClusterStateMachine>, Error>>;
+}
+
+/// Where this node stands with its cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// The cluster is not formed, or not found.
+    Forming {
+        /// What is missing.
+        waiting_for: String,
+    },
+    /// The cluster is known; this node is not registered yet.
+    Joining,
+    /// Registered: tables from this epoch on speak of this life of the node.
+    Registered {
+        /// The epoch.
+        epoch: RoutingEpoch,
+    },
+    /// The cluster knows this node with another store: its logs are gone, it only forwards.
+    StoreLost {
+        /// The store the cluster knows.
+        known: u128,
+    },
+    /// An operator has to act.
+    Failed {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// The controller as a node sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Controller {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) settings: ControllerSettings,
+    pub(super) transport: SharedTransport,
+    pub(super) host: Arc<dyn ControllerHost>,
+    pub(super) founders: Arc<dyn FoundersStore>,
+    pub(super) cancel: CancellationToken,
+    /// Held for a look, never across an await.
+    pub(super) formation: Mutex<Formation>,
+    /// Wakes formation when a peer's hello changed what is known.
+    pub(super) called: Notify,
+    pub(super) replica: watch::Sender<Option<Replica<ClusterStateMachine>>>,
+    pub(super) table: watch::Sender<Arc<RoutingTable>>,
+    pub(super) standing: watch::Sender<Standing>,
+    /// Newest epoch a peer spoke of, and that peer.
+    pub(super) rumour: watch::Sender<(RoutingEpoch, NodeId)>,
+    /// Leader of the controller as last heard of.
+    pub(super) hint: watch::Sender<Option<NodeId>>,
+}
+
+impl Controller {
+    /// Goes on with what the node had saved. Nothing runs before `Controller::run`.
+    ///
+    /// # Errors
+    /// The saved founders cannot be read.
+    pub fn open(
+        settings: ControllerSettings,
+        transport: SharedTransport,
+        host: Arc<dyn ControllerHost>,
+        founders: Arc<dyn FoundersStore>,
+        cancel: CancellationToken,
+    ) -> std::io::Result<Self> {
+        let me = Founder { node: settings.node, store_id: settings.info.store_id };
+        let saved = founders.load()?;
+        let formation = Formation::new(me, settings.seeds.clone(), settings.expected(), saved);
+        let forming = Standing::Forming { waiting_for: "start".to_owned() };
+        let inner = Inner {
+            transport,
+            host,
+            founders,
+            cancel,
+            formation: Mutex::new(formation),
+            called: Notify::new(),
+            replica: watch::Sender::new(None),
+            table: watch::Sender::new(Arc::new(RoutingTable::default())),
+            standing: watch::Sender::new(forming),
+            rumour: watch::Sender::new((RoutingEpoch(0), settings.node)),
+            hint: watch::Sender::new(None),
+            settings,
+        };
+        Ok(Controller { inner: Arc::new(inner) })
+    }
+
+    /// The routing table, newest known here.
+    pub fn table(&self) -> watch::Receiver<Arc<RoutingTable>> {
+        self.inner.table.subscribe()
+    }
+
+    /// Where this node stands with its cluster.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.inner.standing.subscribe()
+    }
+
+    /// The controller's replica on this node, if it holds one and it runs.
+    pub fn replica(&self) -> Option<Replica<ClusterStateMachine>> {
+        self.inner.replica.borrow().clone()
+    }
+
+    /// A peer spoke of an epoch; if it is newer than the one here, the table is fetched from it.
+    pub fn saw_epoch(&self, from: NodeId, epoch: RoutingEpoch) {
+        if epoch > self.inner.table.borrow().epoch {
+            self.inner.rumour.send_if_modified(|rumour| {
+                let newer = epoch > rumour.0;
+                if newer {
+                    *rumour = (epoch, from);
+                }
+                newer
+            });
+        }
+    }
+
+    /// Has `command` applied by the controller, here or on its leader's node, trying again until
+    /// `deadline`: commands are idempotent, so an unknown outcome may be repeated.
+    ///
+    /// # Errors
+    /// `DeadlineBeforePropose` if surely nothing was proposed, `DeadlineAfterPropose` if it may
+    /// have been; `Stopping`; what is not retryable.
+    pub async fn propose(
+        &self,
+        command: &ClusterCommand,
+        deadline: Instant,
+    ) -> Result<ClusterReply, Error> {
+        let payload = cluster_record::encode_command(command);
+        let mut unknown = false;
+        let mut turn = 0;
+        while now() < deadline {
+            if self.inner.cancel.is_cancelled() {
+                break;
+            }
+            let attempt = deadline.min(now() + ATTEMPT);
+            let error = match self.attempt(payload.clone(), turn, attempt).await {
+                Ok(reply) => {
+                    return cluster_record::decode_reply(reply)
+                        .map_err(|error| internal(format!("controller's reply: {error}")));
+                }
+                Err(error) => error,
+            };
+            unknown |= error.outcome() == Outcome::Unknown;
+            if !error.retryable() && error.reason != Reason::DeadlineBeforePropose {
+                return Err(error);
+            }
+            let hint = match error.reason {
+                Reason::NotLeader { leader, .. } => leader.filter(|l| *l != self.node()),
+                _ => None,
+            };
+            self.inner.hint.send_replace(hint);
+            turn += 1;
+            // A hint is followed at once, but a circle of wrong hints must not spin.
+            if hint.is_none() || turn % 3 == 0 {
+                self.wait_for_leader(deadline.min(now() + PAUSE)).await;
+            }
+        }
+        Err(Error::from(if unknown {
+            Reason::DeadlineAfterPropose
+        } else if self.inner.cancel.is_cancelled() {
+            Reason::Stopping
+        } else {
+            Reason::DeadlineBeforePropose
+        }))
+    }
+
+    /// Waits until the local replica learns of another leader, or until `until`.
+    async fn wait_for_leader(&self, until: Instant) {
+        let change = async {
+            match self.replica() {
+                Some(replica) => {
+                    replica.leader_changed(replica.leader()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.inner.cancel.cancelled() => {}
+            _ = timeout_at(until, change) => {}
+        }
+    }
+
+    async fn attempt(&self, command: Bytes, turn: usize, until: Instant) -> Result<Bytes, Error> {
+        let replica = self.replica();
+        if let Some(replica) = replica.as_ref().filter(|replica| replica.is_leader()) {
+            return propose_here(replica, command, until).await;
+        }
+        let here = replica.and_then(|replica| replica.leader()).map(|leader| leader.node);
+        let hint = *self.inner.hint.borrow();
+        let target = hint.or(here.filter(|node| *node != self.node())).or(self.some_peer(turn));
+        match target {
+            Some(target) => self.forward(target, command, until).await,
+            None => Err(Reason::NotReady.into()),
+        }
+    }
+
+    /// A node that holds a replica of the controller, another one each turn.
+    pub(super) fn some_peer(&self, turn: usize) -> Option<NodeId> {
+        let mut nodes: Vec<NodeId> =
+            self.inner.table.borrow().controller.iter().map(|replica| replica.node).collect();
+        if nodes.is_empty() {
+            let formation = self.inner.formation.lock();
+            let founders = formation.settled().map(|founders| founders.members());
+            nodes = founders.unwrap_or_default().iter().map(|founder| founder.node).collect();
+        }
+        nodes.retain(|node| *node != self.node());
+        nodes.get(turn.checked_rem(nodes.len())?).copied()
+    }
+
+    async fn forward(&self, to: NodeId, command: Bytes, until: Instant) -> Result<Bytes, Error> {
+        let left = until.saturating_duration_since(now()).as_millis();
+        let timeout_ms = u64::try_from(left).unwrap_or(u64::MAX);
+        let request = encode(&ControlRequest { timeout_ms, command });
+        let transport = &self.inner.transport;
+        let answer = transport
+            .call(to, GroupId::CONTROLLER, FrameKind::Control, request, until)
+            .await
+            .map_err(|error| match error {
+                transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => {
+                    Error::from(Reason::NotReady)
+                }
+                transport::Error::NoAnswer { .. } => lost(error.to_string()),
+            })?;
+        match decode(&answer, "control answer").map_err(|refusal| lost(refusal.to_string()))? {
+            ControlAnswer::Reply(reply) => Ok(reply),
+            ControlAnswer::NotLeader(leader) => Err(not_leader(leader)),
+            ControlAnswer::Failed { unknown: true, detail } => Err(lost(detail)),
+            ControlAnswer::Failed { unknown: false, .. } => Err(Reason::NotReady.into()),
+        }
+    }
+
+    /// Answers a peer's hello, control or table frame.
+    ///
+    /// # Errors
+    /// The frame is malformed, of another kind, or of another cluster.
+    pub async fn handle(
+        &self,
+        from: NodeId,
+        kind: FrameKind,
+        payload: Bytes,
+    ) -> Result<Bytes, Refusal> {
+        match kind {
+            FrameKind::Hello => self.on_hello(&decode(&payload, "hello")?),
+            FrameKind::Control => Ok(encode(&self.on_control(decode(&payload, "control")?).await)),
+            FrameKind::Table => {
+                let request: TableRequest = decode(&payload, "table request")?;
+                self.saw_epoch(from, request.epoch);
+                Ok(encode(&self.on_table(request).await))
+            }
+            kind => Err(Refusal(format!("{kind:?} is not for the controller"))),
+        }
+    }
+
+    fn on_hello(&self, hello: &Hello) -> Result<Bytes, Refusal> {
+        self.check_hello(hello)?;
+        self.inner.formation.lock().called(hello);
+        self.inner.called.notify_one();
+        self.learn(hello);
+        Ok(encode(&self.hello()))
+    }
+
+    /// Refuses what cannot be true and what belongs to another cluster.
+    pub(super) fn check_hello(&self, hello: &Hello) -> Result<(), Refusal> {
+        let Some(theirs) = &hello.founders else { return Ok(()) };
+        if !theirs.is_valid() {
+            return Err(Refusal("hello: founders are malformed".to_owned()));
+        }
+        let formation = self.inner.formation.lock();
+        match formation.settled() {
+            Some(ours) if ours != theirs => Err(Refusal(format!(
+                "{} belongs to cluster {:032x}, {} to {:032x}",
+                hello.node,
+                theirs.cluster_id(),
+                self.node(),
+                ours.cluster_id()
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes address and epoch from a hello, unless the cluster knows that node by another store:
+    /// an impostor must not draw its traffic.
+    pub(super) fn learn(&self, hello: &Hello) {
+        if hello.node == self.node() {
+            return;
+        }
+        let table = Arc::clone(&self.inner.table.borrow());
+        let known = table.nodes.get(&hello.node).map(|info| info.store_id).or_else(|| {
+            let formation = self.inner.formation.lock();
+            Some(formation.settled()?.get(hello.node)?.store_id)
+        });
+        if known.is_none_or(|store_id| store_id == hello.info.store_id) {
+            self.inner.transport.set_address(hello.node, &hello.info.peer_addr);
+        }
+        self.saw_epoch(hello.node, hello.epoch);
+    }
+
+    /// What this node says of itself.
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            node: self.node(),
+            info: self.inner.settings.info.clone(),
+            founders: self.inner.formation.lock().settled().cloned(),
+            epoch: self.inner.table.borrow().epoch,
+        }
+    }
+
+    async fn on_control(&self, request: ControlRequest) -> ControlAnswer {
+        let Some(replica) = self.replica() else { return ControlAnswer::NotLeader(None) };
+        if !replica.is_leader() {
+            return ControlAnswer::NotLeader(replica.leader().map(|leader| leader.node));
+        }
+        let until = now() + ATTEMPT.min(Duration::from_millis(request.timeout_ms));
+        match propose_here(&replica, request.command, until).await {
+            Ok(reply) => ControlAnswer::Reply(reply),
+            Err(Error { reason: Reason::NotLeader { leader, .. }, .. }) => {
+                ControlAnswer::NotLeader(leader)
+            }
+            Err(error) => ControlAnswer::Failed {
+                unknown: error.outcome() == Outcome::Unknown,
+                detail: error.to_string(),
+            },
+        }
+    }
+
+    /// Answers when there is a newer table, or that there is none when the wait is over.
+    async fn on_table(&self, request: TableRequest) -> TableAnswer {
+        let until = now() + TABLE_WAIT_MAX.min(Duration::from_millis(request.wait_ms));
+        let mut tables = self.inner.table.subscribe();
+        let newer = |table: &Arc<RoutingTable>| table.epoch > request.epoch;
+        let wait = async { tables.wait_for(newer).await.map(|table| RoutingTable::clone(&table)) };
+        tokio::select! {
+            biased;
+            () = self.inner.cancel.cancelled() => TableAnswer { newer: None },
+            found = timeout_at(until, wait) => {
+                TableAnswer { newer: found.ok().and_then(Result::ok) }
+            }
+        }
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.inner.settings.node
+    }
+}
+
+/// Has the command applied by the local replica, which leads. Undecodable commands are refused
+/// here: in the log they would stop every replica.
+async fn propose_here(
+    replica: &Replica<ClusterStateMachine>,
+    command: Bytes,
+    until: Instant,
+) -> Result<Bytes, Error> {
+    if let Err(error) = cluster_record::decode_command(command.clone()) {
+        return Err(Reason::InvalidArgument { field: "command", problem: error.to_string() }.into());
+    }
+    match replica.propose(command, until).await? {
+        Applied::Opaque(reply) => Ok(reply),
+        other => Err(internal(format!("the controller answered {other:?}"))),
+    }
+}
+
+/// Shard ids name no controller, so a `NotLeader` of it carries the one no shard can have.
+fn not_leader(leader: Option<NodeId>) -> Error {
+    Reason::NotLeader { shard: crate::types::ShardId(u16::MAX), leader }.into()
+}
+
+fn lost(detail: String) -> Error {
+    Reason::Lost { detail }.into()
+}
+
+fn internal(detail: String) -> Error {
+    Reason::Internal { detail }.into()
+}

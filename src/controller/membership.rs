@@ -1,0 +1,389 @@
+//! The controller's long-lived work on a node: form or find the cluster, register, follow the table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
+
+use super::formation::{Missing, Verdict};
+use super::founders::Founders;
+use super::handle::{Controller, Standing};
+use super::messages::{Hello, TableAnswer, TableRequest, decode, encode};
+use crate::core::cluster::{ClusterCommand, ClusterReply, Form, RegisterNode};
+use crate::core::table::RoutingTable;
+use crate::raft::cluster_machine::ClusterStateMachine;
+use crate::raft::replica::Replica;
+use crate::transport::FrameKind;
+use crate::types::clock::now;
+use crate::types::{Error, GroupId, NodeId, Reason, ReplicaId};
+
+/// Longest a seed may take to answer a hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest one proposal of this node may take before it is logged and made again.
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest a peer keeps a table request waiting.
+const TABLE_WAIT: Duration = Duration::from_secs(4);
+/// Longest a look at something without a signal is put off.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Pauses that grow from 50 ms to 1 s.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    turns: u32,
+}
+
+impl Backoff {
+    /// The next pause.
+    pub(super) fn next(&mut self) -> Duration {
+        let pause = Duration::from_millis(50 << self.turns.min(5)).min(Duration::from_secs(1));
+        self.turns = self.turns.saturating_add(1);
+        pause
+    }
+}
+
+impl Controller {
+    /// Does the controller's work on this node until it is cancelled, then stops the replica.
+    pub async fn run(self) {
+        let work = async {
+            tokio::join!(
+                self.keep_formation(),
+                self.keep_formed(),
+                self.keep_registered(),
+                self.keep_table(),
+                self.keep_addresses(),
+            )
+        };
+        self.inner.cancel.run_until_cancelled(work).await;
+        if let Some(replica) = self.inner.replica.send_replace(None) {
+            replica.shutdown().await;
+        }
+    }
+
+    fn stand(&self, standing: Standing) {
+        self.inner.standing.send_if_modified(|now| {
+            let changed = *now != standing;
+            if changed {
+                tracing::info!(?standing, "controller");
+                *now = standing;
+            }
+            changed
+        });
+    }
+
+    fn fail(&self, problem: String) {
+        tracing::error!(problem, "this node cannot take part in its cluster");
+        self.stand(Standing::Failed { problem });
+    }
+
+    /// Forms or finds the cluster, runs the controller's replica if there is one here, and goes on
+    /// saying hello until every seed has heard of this life's addresses.
+    async fn keep_formation(&self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let verdict = self.inner.formation.lock().verdict();
+            match verdict {
+                Verdict::Found(founders) | Verdict::Adopt(founders) => {
+                    if !self.settle(founders) {
+                        sleep(backoff.next()).await;
+                    }
+                }
+                Verdict::Wait(missing) => self.wait_round(missing, &mut backoff).await,
+                Verdict::Failed(error) => return self.fail(error.to_string()),
+                Verdict::StoreLost { known } => {
+                    tracing::error!(known, "the store of this founder is gone: it only forwards");
+                    self.stand(Standing::StoreLost { known });
+                    break;
+                }
+                Verdict::Follow => {
+                    self.stand(Standing::Joining);
+                    break;
+                }
+                Verdict::Run { initialize } => {
+                    self.stand(Standing::Joining);
+                    tokio::join!(self.run_replica(initialize), self.greet_seeds());
+                    return;
+                }
+            }
+        }
+        self.greet_seeds().await;
+    }
+
+    /// Saves who the founders are; only then this node tells it or votes.
+    fn settle(&self, founders: Founders) -> bool {
+        match self.inner.founders.save(&founders) {
+            Ok(()) => {
+                tracing::info!(?founders, "the cluster is known");
+                self.inner.formation.lock().settle(founders);
+                true
+            }
+            Err(error) => {
+                let waiting_for = format!("the founders to be saved: {error}");
+                tracing::warn!(%error, "cannot save the founders");
+                self.stand(Standing::Forming { waiting_for });
+                false
+            }
+        }
+    }
+
+    async fn wait_round(&self, missing: Missing, backoff: &mut Backoff) {
+        let waiting_for = match missing {
+            Missing::Seeds(seeds) => format!("seeds {}", seeds.join(", ")),
+            Missing::Nodes { known, expected } => format!("nodes: {known} of {expected} known"),
+            Missing::Founder(node) => format!("{node} to found the cluster"),
+            Missing::Duplicate(node) => format!("one of two nodes with id {node} to go"),
+        };
+        self.inner.formation.lock().begin_round();
+        self.ask_seeds().await;
+        let verdict = self.inner.formation.lock().verdict();
+        if matches!(verdict, Verdict::Wait(_)) {
+            self.stand(Standing::Forming { waiting_for });
+            // A peer's hello may bring the answer sooner.
+            let _ = timeout(backoff.next(), self.inner.called.notified()).await;
+        }
+    }
+
+    /// Asks every seed that has not answered in this round, all at once.
+    async fn ask_seeds(&self) {
+        let seeds = self.inner.formation.lock().unanswered();
+        join_all(seeds.iter().map(|(at, seed)| self.ask(*at, seed))).await;
+    }
+
+    async fn ask(&self, at: usize, seed: &str) {
+        let hello = encode(&self.hello());
+        let until = now() + HELLO_TIMEOUT;
+        let answer = self.inner.transport.call_address(seed, FrameKind::Hello, hello, until).await;
+        let hello: Hello = match answer.map_err(|error| error.to_string()).and_then(|bytes| {
+            let hello = decode(&bytes, "hello").map_err(|refusal| refusal.to_string())?;
+            self.check_hello(&hello).map_err(|refusal| refusal.to_string())?;
+            Ok(hello)
+        }) {
+            Ok(hello) => hello,
+            Err(error) => return tracing::debug!(seed, error, "no hello"),
+        };
+        self.inner.formation.lock().answered(at, &hello);
+        self.learn(&hello);
+    }
+
+    /// Tells every seed once who is here now: addresses may have changed since the last life, and
+    /// the others may still be waiting to be told the founders.
+    async fn greet_seeds(&self) {
+        self.inner.formation.lock().begin_round();
+        let mut backoff = Backoff::default();
+        loop {
+            self.ask_seeds().await;
+            if self.inner.formation.lock().unanswered().is_empty() {
+                return;
+            }
+            sleep(backoff.next()).await;
+        }
+    }
+
+    async fn run_replica(&self, initialize: bool) {
+        let id = ReplicaId(self.node().0);
+        let replica = match self.inner.host.open(id).await {
+            Ok(replica) => replica,
+            Err(error) => return self.fail(format!("the controller's replica: {error}")),
+        };
+        self.inner.replica.send_replace(Some(replica.clone()));
+        let mut backoff = Backoff::default();
+        while initialize {
+            match self.initialize(&replica).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "cannot initialize the controller"),
+            }
+            sleep(backoff.next()).await;
+        }
+    }
+
+    async fn initialize(&self, replica: &Replica<ClusterStateMachine>) -> Result<(), Error> {
+        if replica.is_initialized().await? {
+            return Ok(());
+        }
+        let members: Vec<(ReplicaId, NodeId)> = {
+            let formation = self.inner.formation.lock();
+            let founders = formation.settled().ok_or(Reason::NotReady)?;
+            let placements = founders.members().iter().map(|founder| founder.placement());
+            placements.map(|placement| (placement.replica, placement.node)).collect()
+        };
+        replica.initialize(&members).await
+    }
+
+    /// While this node leads a controller that has no settings yet, proposes them.
+    async fn keep_formed(&self) {
+        let mut replicas = self.inner.replica.subscribe();
+        let replica = match replicas.wait_for(Option::is_some).await {
+            Ok(found) => found.clone().expect("waited for it"),
+            Err(_) => return,
+        };
+        let mut tables = self.table();
+        while tables.borrow_and_update().cluster_id == 0 {
+            if replica.is_leader() {
+                self.propose_form().await;
+            }
+            let leader = replica.leader();
+            tokio::select! {
+                biased;
+                _ = tables.changed() => {}
+                _ = replica.leader_changed(leader) => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn propose_form(&self) {
+        let Some(form) = self.form() else { return };
+        match self.propose(&ClusterCommand::Form(form), now() + PROPOSE_TIMEOUT).await {
+            Ok(ClusterReply::Done { epoch }) => tracing::info!(%epoch, "cluster formed"),
+            Ok(reply) => self.fail(format!("the cluster cannot be formed: {reply:?}")),
+            Err(error) => tracing::warn!(%error, "forming the cluster is tried again"),
+        }
+    }
+
+    fn form(&self) -> Option<Form> {
+        let formation = self.inner.formation.lock();
+        let founders = formation.settled()?;
+        let settings = &self.inner.settings;
+        Some(Form {
+            cluster_id: founders.cluster_id(),
+            founders: founders.members().to_vec(),
+            nodes_min: u16::try_from(settings.expected()).unwrap_or(u16::MAX),
+            shards: settings.shards,
+            replicas: settings.replicas,
+            bytes_max: settings.bytes_max,
+            seed: settings.seed,
+        })
+    }
+
+    /// Registers this life of the node, once the cluster is known.
+    async fn keep_registered(&self) {
+        let mut standing = self.standing();
+        if standing.wait_for(|standing| *standing == Standing::Joining).await.is_err() {
+            return;
+        }
+        let command = ClusterCommand::RegisterNode(RegisterNode {
+            node: self.node(),
+            info: self.inner.settings.info.clone(),
+            incarnation: self.inner.settings.incarnation,
+            logs_survive: self.inner.settings.logs_survive,
+        });
+        let mut backoff = Backoff::default();
+        loop {
+            match self.propose(&command, now() + PROPOSE_TIMEOUT).await {
+                Ok(ClusterReply::Done { epoch }) => {
+                    return self.stand(Standing::Registered { epoch });
+                }
+                Ok(ClusterReply::StoreConflict { known }) => {
+                    tracing::error!(known, "the cluster knows this node with another store");
+                    return self.stand(Standing::StoreLost { known });
+                }
+                Ok(ClusterReply::NotFormed) => {
+                    let mut tables = self.table();
+                    let formed = tables.wait_for(|table| table.cluster_id != 0);
+                    let _ = timeout(backoff.next(), formed).await;
+                }
+                Ok(reply) => return self.fail(format!("registration refused: {reply:?}")),
+                Err(error) => {
+                    tracing::warn!(%error, "registration is tried again");
+                    sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    /// Publishes tables: the local replica's as it applies them, else those of peers.
+    async fn keep_table(&self) {
+        let mut replicas = self.inner.replica.subscribe();
+        let mut standing = self.standing();
+        let mut rumours = self.inner.rumour.subscribe();
+        let mut backoff = Backoff::default();
+        let mut turn = 0;
+        loop {
+            let replica = replicas.borrow_and_update().clone();
+            if let Some(replica) = replica {
+                return self.follow(&replica).await;
+            }
+            rumours.mark_unchanged();
+            standing.mark_unchanged();
+            let step = async {
+                match self.fetch(turn).await {
+                    Ok(()) => backoff = Backoff::default(),
+                    Err(error) => {
+                        tracing::debug!(error, "no table");
+                        sleep(backoff.next()).await;
+                    }
+                }
+                turn += 1;
+            };
+            tokio::select! {
+                biased;
+                _ = replicas.changed() => {}
+                _ = rumours.changed() => {}
+                _ = standing.changed() => {}
+                () = step => {}
+            }
+        }
+    }
+
+    async fn follow(&self, replica: &Replica<ClusterStateMachine>) {
+        let mut index = 0;
+        loop {
+            self.publish(replica.with_machine(ClusterStateMachine::table));
+            let applied = replica.applied_past(index).await;
+            if applied <= index {
+                // The replica stopped.
+                sleep(LOOK).await;
+            }
+            index = applied;
+        }
+    }
+
+    /// Asks one peer for a newer table: by turns the one that spoke of it and one of those that
+    /// hold the controller.
+    async fn fetch(&self, turn: usize) -> Result<(), String> {
+        let epoch = self.inner.table.borrow().epoch;
+        let rumour = *self.inner.rumour.borrow();
+        let told = rumour.0 > epoch && rumour.1 != self.node() && turn % 2 == 0;
+        let peer = if told { Some(rumour.1) } else { self.some_peer(turn) };
+        let peer = peer.ok_or("no peer is known")?;
+        let wait_ms = u64::try_from(TABLE_WAIT.as_millis()).unwrap_or(u64::MAX);
+        let request = encode(&TableRequest { epoch, wait_ms });
+        let until = now() + TABLE_WAIT + HELLO_TIMEOUT;
+        let call =
+            self.inner.transport.call(peer, GroupId::CONTROLLER, FrameKind::Table, request, until);
+        let answer = call.await.map_err(|error| error.to_string())?;
+        let answer: TableAnswer =
+            decode(&answer, "table").map_err(|refusal| refusal.to_string())?;
+        let Some(table) = answer.newer else { return Ok(()) };
+        let ours = self.inner.formation.lock().settled().map(Founders::cluster_id);
+        if !table.is_consistent() || Some(table.cluster_id) != ours {
+            return Err(format!("{peer} sent a table that is not of this cluster"));
+        }
+        self.publish(Arc::new(table));
+        Ok(())
+    }
+
+    fn publish(&self, table: Arc<RoutingTable>) {
+        self.inner.table.send_if_modified(|known| {
+            let newer = table.epoch > known.epoch;
+            if newer {
+                *known = table;
+            }
+            newer
+        });
+    }
+
+    /// Gives the transport the registered addresses.
+    async fn keep_addresses(&self) {
+        let mut tables = self.table();
+        loop {
+            let table = Arc::clone(&tables.borrow_and_update());
+            for (node, info) in table.nodes.iter().filter(|(node, _)| **node != self.node()) {
+                self.inner.transport.set_address(*node, &info.peer_addr);
+            }
+            if tables.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}

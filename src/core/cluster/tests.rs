@@ -1,0 +1,265 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::types::SLOTS;
+
+fn info(store_id: u128, zone: &str) -> NodeInfo {
+    NodeInfo {
+        store_id,
+        peer_addr: format!("peer-{store_id}:7000"),
+        grpc_addr: format!("grpc-{store_id}:7001"),
+        http_addr: format!("http-{store_id}:7002"),
+        zone: zone.to_owned(),
+    }
+}
+
+fn register(node: u64, incarnation: u64, logs_survive: bool) -> ClusterCommand {
+    let info = info(u128::from(node) * 11, "");
+    ClusterCommand::RegisterNode(RegisterNode {
+        node: NodeId(node),
+        info,
+        incarnation,
+        logs_survive,
+    })
+}
+
+fn form(founders: u64, shards: u16, replicas: u16) -> Form {
+    let founder = |node: u64| Founder { node: NodeId(node), store_id: u128::from(node) * 11 };
+    Form {
+        cluster_id: 99,
+        founders: (1..=founders).map(founder).collect(),
+        nodes_min: u16::try_from(founders).unwrap(),
+        shards,
+        replicas,
+        bytes_max: SHARD_BYTES_MAX_FLOOR,
+        seed: 5,
+    }
+}
+
+#[derive(Default)]
+struct Cluster {
+    machine: ClusterMachine,
+    index: u64,
+}
+
+impl Cluster {
+    fn apply(&mut self, command: ClusterCommand) -> ClusterReply {
+        self.index += 1;
+        self.machine.apply(self.index, command)
+    }
+
+    fn done(&mut self, command: ClusterCommand) {
+        let reply = self.apply(command);
+        assert!(matches!(reply, ClusterReply::Done { .. }), "{reply:?}");
+    }
+
+    fn formed(nodes: u64, shards: u16) -> Self {
+        let mut cluster = Cluster::default();
+        cluster.done(ClusterCommand::Form(form(nodes, shards, 3)));
+        for node in 1..=nodes {
+            cluster.done(register(node, 1, false));
+        }
+        cluster
+    }
+}
+
+fn replica_ids(table: &RoutingTable) -> Vec<ReplicaId> {
+    table.shards.values().flat_map(|s| &s.replicas).map(|r| r.replica).collect()
+}
+
+#[test]
+fn shards_are_placed_once_when_enough_nodes_are_known() {
+    let mut cluster = Cluster::default();
+    assert_eq!(cluster.apply(register(1, 1, true)), ClusterReply::NotFormed);
+    cluster.done(ClusterCommand::Form(form(3, 16, 3)));
+    cluster.done(register(3, 1, true));
+    cluster.done(register(1, 1, true));
+    assert!(cluster.machine.table().slots.is_empty(), "one node is missing");
+    cluster.done(register(2, 1, true));
+
+    let table = cluster.machine.table();
+    assert_eq!(table.slots.len(), usize::from(SLOTS));
+    assert_eq!(table.shards.len(), 16);
+    assert!(table.is_consistent());
+    let ids = replica_ids(&table);
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 48, "each replica has its own id");
+    assert!(ids.iter().all(|id| id.0 > 3), "ids start above the controller's");
+    assert_eq!(table.controller.len(), 3);
+    let seeds: BTreeSet<u64> = table.shards.values().map(|shard| shard.hash_seed).collect();
+    assert_eq!(seeds.len(), 16);
+
+    cluster.done(ClusterCommand::Form(form(3, 8, 1)));
+    cluster.done(register(4, 1, true));
+    let later = cluster.machine.table();
+    assert_eq!((&later.shards, &later.slots), (&table.shards, &table.slots));
+    assert_eq!(later.epoch.0, table.epoch.0 + 1);
+}
+
+#[test]
+fn one_and_five_nodes_get_as_many_replicas_as_fit() {
+    for (nodes, expected) in [(1, 1), (2, 2), (5, 3)] {
+        let table = Cluster::formed(nodes, 8).machine.table();
+        assert!(table.shards.values().all(|shard| shard.replicas.len() == expected));
+    }
+}
+
+#[test]
+fn what_changes_nothing_keeps_the_epoch() {
+    let mut cluster = Cluster::formed(3, 4);
+    let epoch = cluster.machine.table().epoch;
+    let digest = |c: &Cluster| (c.machine.table(), c.machine.state.next_replica);
+    let before = digest(&cluster);
+    for command in [register(2, 1, false), ClusterCommand::Form(form(3, 4, 3))] {
+        assert_eq!(cluster.apply(command), ClusterReply::Done { epoch });
+        assert_eq!(digest(&cluster), before);
+    }
+}
+
+#[test]
+fn another_store_under_a_known_node_id_is_refused() {
+    let mut cluster = Cluster::default();
+    cluster.done(ClusterCommand::Form(form(3, 4, 3)));
+    let wrong = |node, incarnation| {
+        ClusterCommand::RegisterNode(RegisterNode {
+            node: NodeId(node),
+            info: info(1234, ""),
+            incarnation,
+            logs_survive: true,
+        })
+    };
+    // A founder's store is known before it registers.
+    assert_eq!(cluster.apply(wrong(2, 1)), ClusterReply::StoreConflict { known: 22 });
+    cluster.done(register(4, 1, true));
+    assert_eq!(cluster.apply(wrong(4, 2)), ClusterReply::StoreConflict { known: 44 });
+    assert_eq!(cluster.machine.table().nodes[&NodeId(4)].store_id, 44);
+}
+
+#[test]
+fn a_late_command_of_an_earlier_life_is_refused() {
+    let mut cluster = Cluster::formed(3, 4);
+    cluster.done(register(1, 7, true));
+    assert_eq!(cluster.apply(register(1, 6, true)), ClusterReply::Superseded { incarnation: 7 });
+}
+
+#[test]
+fn bad_settings_are_refused_with_the_field() {
+    let bad = [
+        ("cluster_id", Form { cluster_id: 0, ..form(3, 4, 3) }),
+        ("founders", Form { founders: Vec::new(), ..form(3, 4, 3) }),
+        ("founders", form(6, 4, 3)),
+        ("nodes_min", Form { nodes_min: 9_999, ..form(3, 4, 3) }),
+        ("shards", form(3, 0, 3)),
+        ("shards", form(3, SHARDS_MAX + 1, 3)),
+        ("replicas", form(3, 4, 0)),
+        ("bytes_max", Form { bytes_max: 1, ..form(3, 4, 3) }),
+    ];
+    for (field, form) in bad {
+        let mut cluster = Cluster::default();
+        let reply = cluster.apply(ClusterCommand::Form(form));
+        let ClusterReply::Invalid { problem } = reply else { panic!("{field}: {reply:?}") };
+        assert!(problem.starts_with(field), "{problem}");
+        assert_eq!(cluster.machine.table().epoch, RoutingEpoch(0));
+    }
+    let mut cluster = Cluster::formed(3, 4);
+    let reply = cluster.apply(ClusterCommand::Form(Form { cluster_id: 1, ..form(3, 4, 3) }));
+    assert_eq!(reply, ClusterReply::OtherCluster { cluster_id: 99 });
+    assert!(matches!(cluster.apply(register(0, 1, true)), ClusterReply::Invalid { .. }));
+    let huge = register(NODE_ID_MAX + 1, 1, true);
+    assert!(matches!(cluster.apply(huge), ClusterReply::Invalid { .. }));
+}
+
+#[test]
+fn a_lost_minority_keeps_its_generation_and_a_lost_majority_starts_a_new_one() {
+    let mut cluster = Cluster::formed(3, 4);
+    let first = cluster.machine.table();
+
+    cluster.done(register(1, 2, false));
+    let minority = cluster.machine.table();
+    assert_eq!(minority.shards, first.shards);
+    assert_eq!(minority.lost.len(), 4, "one replica of each shard");
+
+    cluster.done(register(2, 2, false));
+    let majority = cluster.machine.table();
+    assert!(majority.lost.is_empty());
+    let old: BTreeSet<ReplicaId> = replica_ids(&first).into_iter().collect();
+    for (shard, placement) in &majority.shards {
+        assert_eq!(placement.generation, Generation(2));
+        assert_ne!(placement.hash_seed, first.shards[shard].hash_seed);
+        assert!(placement.replicas.iter().all(|r| !old.contains(&r.replica)), "never used twice");
+    }
+    assert_eq!(majority.slots, first.slots);
+}
+
+#[test]
+fn a_node_whose_logs_survive_loses_nothing() {
+    let mut cluster = Cluster::formed(3, 4);
+    let before = cluster.machine.table();
+    for incarnation in 2..5 {
+        for node in 1..=3 {
+            cluster.done(register(node, incarnation, true));
+        }
+    }
+    assert_eq!(cluster.machine.table(), before);
+}
+
+#[test]
+fn snapshots_round_trip_and_damage_is_an_error() {
+    let cluster = Cluster::formed(3, 16);
+    let bytes = cluster.machine.encode_snapshot();
+    let restored = ClusterMachine::decode_snapshot(&bytes).unwrap();
+    assert_eq!(restored, cluster.machine);
+    assert_eq!(restored.digest(), cluster.machine.digest());
+    for len in 0..bytes.len().min(4_000) {
+        assert!(ClusterMachine::decode_snapshot(&bytes[..len]).is_err(), "cut at {len}");
+    }
+    let mut other = bytes.to_vec();
+    other[0] = 2;
+    assert!(ClusterMachine::decode_snapshot(&other).is_err());
+    other[0] = 1;
+    other.push(0);
+    assert!(ClusterMachine::decode_snapshot(&other).is_err());
+}
+
+fn any_command() -> impl Strategy<Value = ClusterCommand> {
+    prop_oneof![
+        (1u64..7, 1u64..4, any::<bool>()).prop_map(|(n, i, s)| register(n, i, s)),
+        (1u64..6, 1u16..8, 1u16..5).prop_map(|(f, s, r)| ClusterCommand::Form(form(f, s, r))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn replicas_agree_and_retries_change_nothing(
+        commands in proptest::collection::vec(any_command(), 1..24),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let cut = cut.index(commands.len());
+        let mut one = ClusterMachine::default();
+        let mut other = ClusterMachine::default();
+        let mut used = BTreeSet::new();
+        for (at, command) in commands.iter().enumerate() {
+            if at == cut {
+                other = ClusterMachine::decode_snapshot(&one.encode_snapshot()).unwrap();
+            }
+            let before = one.table();
+            let index = at as u64 * 2 + 1;
+            let reply = one.apply(index, command.clone());
+            prop_assert_eq!(&other.apply(index, command.clone()), &reply);
+            prop_assert_eq!(one.digest(), other.digest());
+            let after = one.table();
+            prop_assert_eq!(after != before, after.epoch > before.epoch);
+            // Every id handed out is new.
+            let known: BTreeSet<ReplicaId> = replica_ids(&before).into_iter().collect();
+            for id in replica_ids(&after) {
+                prop_assert!(known.contains(&id) || used.insert(id), "{} used twice", id);
+            }
+            // A retry finds it done.
+            one.apply(index + 1, command.clone());
+            other.apply(index + 1, command.clone());
+            prop_assert_eq!(one.table(), after);
+        }
+    }
+}
