@@ -1,1 +1,4 @@
 //! F2: bytes <-> types, pure.
+
+pub mod forward;
+mod forward_error;

@@ -1,7 +1,7 @@
 //! A shard's group on this node: batcher, read barrier, touches and log time around a replica.
 
 use crate::types::clock::Instant;
-use crate::types::{Consistency, Error, Found, Freshness, Query, Reply, Write};
+use crate::types::{Consistency, Error, Found, Freshness, NodeId, Query, Reply, Write};
 
 /// A shard's replica on this node, with its queues. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +23,17 @@ impl ShardGroup {
         deadline: Instant,
     ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
         let _ = (queries, consistency, deadline);
+        unimplemented!()
+    }
+
+    /// Node that leads the group, as believed here.
+    pub fn leader(&self) -> Option<NodeId> {
+        unimplemented!()
+    }
+
+    /// Waits until the leading node, as believed here, is not `seen` any more.
+    pub async fn leader_changed(&self, seen: Option<NodeId>) -> Option<NodeId> {
+        let _ = seen;
         unimplemented!()
     }
 }
