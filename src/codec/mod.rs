@@ -2,3 +2,4 @@
 
 pub mod forward;
 mod forward_error;
+pub mod log_record;
