@@ -193,15 +193,16 @@ impl<G: LocalGroup> Inner<G> {
         self.options.limits.check(&request.operation)?;
         let mut run = Run::new(request);
         loop {
-            let seen = self.router.seen();
             let at = self.router.locate(request.operation.key());
-            let shard = at.as_ref().map(|at| at.shard);
             if now() >= run.deadline {
-                return Err(run.attempts.expired(shard));
+                return Err(run.attempts.expired(at.ok().map(|at| at.shard)));
             }
-            let Some(at) = at else {
-                self.router.changed(None, None, seen, run.deadline).await;
-                continue;
+            let at = match at {
+                Ok(at) => at,
+                Err(seen) => {
+                    self.router.changed(None, None, seen, run.deadline).await;
+                    continue;
+                }
             };
             let believed = at.local.as_ref().and_then(LocalGroup::leader);
             let target = self.target(&mut run, &at);
@@ -210,12 +211,12 @@ impl<G: LocalGroup> Inner<G> {
                 Some(Err(error)) => error,
                 None => Reason::NoLeader { shard: at.shard }.into(),
             };
-            self.measures.retried.inc();
             match self.after(&mut run, &at, target, error) {
-                Next::Answer(error) => return Err(error),
+                Next::Answer(error) => return Err(self.measures.refused(error)),
                 Next::Follow(leader) => run.hint = Some(leader),
                 Next::Pause => self.pause(&mut run, &at, target, believed).await,
             }
+            self.measures.retried.inc();
         }
     }
 

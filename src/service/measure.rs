@@ -1,10 +1,10 @@
 //! What the service counts.
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use super::api::Operation;
 use crate::types::metrics::Metrics;
-use crate::types::{Found, Outcome, Reply};
+use crate::types::{Error, Found, Outcome, Reason, Reply};
 
 /// Handles resolved once, so that counting costs no look-up of labels.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(super) struct Measures {
     sets: IntCounter,
     deletes: IntCounter,
     pub(super) retried: IntCounter,
+    refused: IntCounterVec,
     /// By operation (set, delete, get) and outcome (ok, rejected, unknown).
     seconds: [[Histogram; 3]; 3],
 }
@@ -29,6 +30,7 @@ impl Measures {
             sets: metrics.sets.clone(),
             deletes: metrics.deletes.clone(),
             retried: metrics.retried.clone(),
+            refused: metrics.refused.clone(),
             seconds: ["set", "delete", "get"].map(of),
         }
     }
@@ -46,6 +48,14 @@ impl Measures {
             Some(Outcome::Unknown) => 2,
         };
         &self.seconds[operation][outcome]
+    }
+
+    /// Counts an error that is a limit's.
+    pub(super) fn refused(&self, error: Error) -> Error {
+        if let Reason::ResourceExhausted { what, .. } = &error.reason {
+            self.refused.with_label_values(&[&what.replace(' ', "_")]).inc();
+        }
+        error
     }
 
     /// Writes that a group of this node answered, as its leader.

@@ -22,3 +22,8 @@ pub use execute::{Options, Parts, Service};
 pub use local_group::LocalGroup;
 pub use registry::Registry;
 pub use status::StatusSource;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,12 @@ impl<G: Clone> Registry<G> {
         self.groups.borrow().by_id.get(&id).cloned()
     }
 
+    /// Handle to a group, and the number of the last change.
+    pub fn look(&self, id: GroupId) -> (Option<G>, u64) {
+        let groups = self.groups.borrow();
+        (groups.by_id.get(&id).cloned(), groups.change)
+    }
+
     /// True if the group runs here.
     pub fn contains(&self, id: GroupId) -> bool {
         self.groups.borrow().by_id.contains_key(&id)

@@ -44,7 +44,7 @@ pub(super) struct Located<G> {
 /// State of the node's knowledge at a look-up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    pub(super) epoch: RoutingEpoch,
+    epoch: RoutingEpoch,
     registry: u64,
 }
 
@@ -81,21 +81,18 @@ impl<G: LocalGroup> Router<G> {
         self.table.borrow().epoch
     }
 
-    /// What the node knows now, to wait for it to change.
-    pub(super) fn seen(&self) -> Seen {
-        Seen { epoch: self.epoch(), registry: self.registry.change() }
-    }
-
-    /// The group that owns a key; `None` before the shards are placed.
-    pub(super) fn locate(&self, key: &[u8]) -> Option<Located<G>> {
-        let registry = self.registry.change();
-        let (shard, epoch) = {
+    /// The group that owns a key. Before the shards are placed, what a wait for them begins from.
+    pub(super) fn locate(&self, key: &[u8]) -> Result<Located<G>, Seen> {
+        let (owner, epoch) = {
             let table = self.table.borrow();
-            (table.owner(slot_of(key))?, table.epoch)
+            (table.owner(slot_of(key)), table.epoch)
+        };
+        let Some(shard) = owner else {
+            return Err(Seen { epoch, registry: self.registry.change() });
         };
         let group = GroupId::of_shard(shard);
-        let local = self.registry.get(group);
-        Some(Located { shard, group, local, seen: Seen { epoch, registry } })
+        let (local, registry) = self.registry.look(group);
+        Ok(Located { shard, group, local, seen: Seen { epoch, registry } })
     }
 
     /// The replica to ask for what only the leader may serve. `avoid` is a node that just failed
@@ -149,7 +146,9 @@ impl<G: LocalGroup> Router<G> {
         if others == 0 {
             return nodes().next();
         }
-        nodes().filter(|node| Some(*node) != avoid).nth(turn as usize % others)
+        // Each node begins elsewhere, so that they do not all ask the same replica.
+        let turn = self.node.0.wrapping_add(turn.into()) % others as u64;
+        nodes().filter(|node| Some(*node) != avoid).nth(usize::try_from(turn).ok()?)
     }
 
     /// A node served what only a leader serves.
