@@ -160,12 +160,14 @@ impl Lanes {
         let mut sent = sent.into_iter();
         match results {
             Ok(Results::Writes(replies)) => {
-                for (outgoing, reply) in sent.by_ref().zip(replies) {
+                for (reply, outgoing) in replies.into_iter().zip(sent.by_ref()) {
                     answer(outgoing, Ok(Answer::Reply(reply)));
                 }
             }
             Ok(Results::Reads { found, freshness }) => {
-                for (outgoing, found) in sent.by_ref().zip(found) {
+                // In this order: a zip asks its first side first, and must not take an operation
+                // for which there is no result.
+                for (found, outgoing) in found.into_iter().zip(sent.by_ref()) {
                     answer(outgoing, Ok(Answer::Found(found, freshness)));
                 }
             }
