@@ -328,7 +328,7 @@ impl<G: LocalGroup> Inner<G> {
         };
         let until = until.min(run.deadline);
         let changed = self.router.changed(Some(at), believed, at.seen, until).await;
-        run.doubt_local = leaderless && !changed || run.doubt_local && !changed;
+        run.doubt_local = !changed && (leaderless || run.doubt_local);
     }
 }
 

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::*;
 use crate::core::table::{NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
 use crate::transport::{self, FrameKind, Transport};
 use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
+use crate::types::task::spawn;
 use crate::types::*;
 
 pub(super) const GROUP: GroupId = GroupId(1);
@@ -175,6 +176,8 @@ pub(super) enum Cut {
     LoseAnswer,
     /// Loses it without a word until the deadline.
     LoseFrame,
+    /// Breaks the connection, and delivers the frame a little later all the same.
+    DeliverLate,
 }
 
 #[derive(Debug, Default)]
@@ -230,6 +233,14 @@ impl Transport for FakeTransport {
             }
             let service = net.services.lock().get(&to).map(|handle| handle.0.clone());
             let Some(service) = service else { return Err(unreachable) };
+            if let Some(Cut::DeliverLate) = cut {
+                spawn("late frame", async move {
+                    sleep(Duration::from_millis(30)).await;
+                    // Nobody waits for the answer.
+                    drop(service.handle_forward(from, group, payload).await);
+                });
+                return Err(transport::Error::NoAnswer { peer: to, detail: detail() });
+            }
             let answer = service.handle_forward(from, group, payload).await;
             if let Some(Cut::LoseAnswer) = cut {
                 return Err(transport::Error::NoAnswer { peer: to, detail: detail() });

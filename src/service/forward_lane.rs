@@ -212,7 +212,8 @@ fn take_frame(queued: &mut VecDeque<Outgoing>) -> Vec<Outgoing> {
     let (mut taken, mut bytes) = (Vec::new(), 0);
     while taken.len() < BATCH_WRITES_MAX && bytes < BATCH_BYTES_MAX {
         let Some(outgoing) = queued.pop_front() else { break };
-        if outgoing.claim.send() {
+        // A caller that went away before anything was sent takes its operation along.
+        if !outgoing.reply.is_closed() && outgoing.claim.send() {
             bytes += match &outgoing.ask {
                 Ask::Write(write) => write_bytes(write),
                 Ask::Read(query, _) => query.key.len(),

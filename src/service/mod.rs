@@ -26,4 +26,6 @@ pub use status::StatusSource;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod tests;
