@@ -21,6 +21,8 @@ use crate::types::{
 
 /// At most one tick entry in this time, however many reads meet a due key.
 const TICK_INTERVAL: Duration = Duration::from_millis(50);
+use crate::types::clock::Instant;
+use crate::types::{Consistency, Error, Found, Freshness, NodeId, Query, Reply, Write};
 
 /// A shard's replica on this node, with its queues. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -208,6 +210,17 @@ impl ShardGroup {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         self.inner.replica.shutdown().await;
+    }
+
+    /// Node that leads the group, as believed here.
+    pub fn leader(&self) -> Option<NodeId> {
+        unimplemented!()
+    }
+
+    /// Waits until the leading node, as believed here, is not `seen` any more.
+    pub async fn leader_changed(&self, seen: Option<NodeId>) -> Option<NodeId> {
+        let _ = seen;
+        unimplemented!()
     }
 }
 
