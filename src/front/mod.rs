@@ -5,6 +5,8 @@
 //! builds the one request type, runs through [`door`] (which counts and traces it), and its answer
 //! goes back through [`convert`] or, if it failed, [`status`].
 
+pub mod client;
+pub mod cluster;
 pub mod convert;
 pub mod door;
 pub mod grpc;
@@ -15,6 +17,7 @@ pub mod listen;
 pub mod page;
 pub mod pb;
 pub mod pipeline;
+pub mod render;
 pub mod scrape;
 pub mod serve;
 pub mod status;
