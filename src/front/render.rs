@@ -72,7 +72,7 @@ fn shard_row(shard: &ShardSummary, status: &ClusterStatus) -> Vec<String> {
         None => row.extend(["none", "-", "-", "-", "-", "-"].map(str::to_owned)),
     }
     row.push(lag(shard, &replicas, leader.map(|(_, r)| *r)));
-    row.push(placed(shard, &replicas));
+    row.push(placed(shard, &replicas, leader.map(|(_, r)| *r)));
     row
 }
 
@@ -95,11 +95,15 @@ fn lag(
 
 /// Every replica as `node:replica`, with `*` at the leader, `+` at a learner and `!` where none
 /// runs or answers.
-fn placed(shard: &ShardSummary, replicas: &[(NodeId, &ReplicaStatus)]) -> String {
+fn placed(
+    shard: &ShardSummary,
+    replicas: &[(NodeId, &ReplicaStatus)],
+    leader: Option<&ReplicaStatus>,
+) -> String {
     let names = shard.replicas.iter().map(|placed| {
         let running = replicas.iter().find(|(_, r)| r.replica == placed.replica);
         let mark = match running.map(|(_, r)| r.role.as_str()) {
-            Some("leader") => "*",
+            _ if leader.is_some_and(|leader| leader.replica == placed.replica) => "*",
             Some("learner") => "+",
             Some("stopped") | None => "!",
             Some(_) => "",

@@ -77,7 +77,7 @@ NODE  READY  ZONE    GRPC            HTTP            PEER            VERSION  NO
 
 SHARD  GEN  SLOTS  LEADER  TERM  APPLIED  KEYS  BYTES  LIMIT     LAG  REPLICAS
 0      1    8192   1       3     120      7     1024   67108864  ?    1:1* 2:2 3:3!
-1      1    8192   2       5     120      7     1024   67108864  ?    1:4* 2:5* 3:6!
+1      1    8192   2       5     120      7     1024   67108864  ?    1:4 2:5* 3:6!
 ";
     assert_eq!(cluster(&three_nodes()), golden);
 }
