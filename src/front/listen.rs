@@ -7,17 +7,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, stream};
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::types::metrics::Metrics;
 
 /// How long to wait when the process has no descriptors left to accept with.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A connection that says nothing for so long after it was accepted is closed: it takes a place.
+const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
 
 /// A listening socket with a limit of connections.
 #[derive(Debug)]
@@ -27,15 +31,18 @@ pub struct Listener {
     free: Arc<Semaphore>,
     open: IntGauge,
     refused: IntCounter,
+    cancel: CancellationToken,
 }
 
 impl Listener {
-    /// Wraps `socket`; `door` names it in metrics.
+    /// Wraps `socket`; `door` names it in metrics. When `cancel` is cancelled, connections that
+    /// have not said anything yet are closed: the server would wait for their first request.
     pub fn new(
         socket: TcpListener,
         door: &'static str,
         connections_max: usize,
         metrics: &Metrics,
+        cancel: CancellationToken,
     ) -> Self {
         Listener {
             socket,
@@ -43,6 +50,7 @@ impl Listener {
             free: Arc::new(Semaphore::new(connections_max)),
             open: metrics.connections.with_label_values(&[door]),
             refused: metrics.refused.with_label_values(&["connections"]),
+            cancel,
         }
     }
 
@@ -75,7 +83,8 @@ impl Listener {
             return None;
         }
         self.open.inc();
-        Some(Connection { socket, open: self.open.clone(), _permit: permit })
+        let silent = Some(Box::pin(silence(self.cancel.clone())) as BoxFuture<'static, ()>);
+        Some(Connection { socket, silent, open: self.open.clone(), _permit: permit })
     }
 
     /// The connections as tonic takes them.
@@ -84,6 +93,15 @@ impl Listener {
             let (connection, _) = listener.next().await;
             Some((Ok(connection), listener))
         })
+    }
+}
+
+/// Ends when a connection that says nothing is to be closed.
+async fn silence(cancel: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => {}
+        () = tokio::time::sleep(FIRST_BYTE_MAX) => {}
     }
 }
 
@@ -111,9 +129,10 @@ impl axum::serve::Listener for Listener {
 }
 
 /// A client's connection; its place is free again when it is dropped.
-#[derive(Debug)]
 pub struct Connection {
     socket: TcpStream,
+    /// Until the first byte: what ends the wait for it.
+    silent: Option<BoxFuture<'static, ()>>,
     open: IntGauge,
     _permit: OwnedSemaphorePermit,
 }
@@ -138,7 +157,17 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+        if read.is_ready() {
+            self.silent = None;
+        } else if let Some(silent) = &mut self.silent
+            && silent.as_mut().poll(cx).is_ready()
+        {
+            self.silent = None;
+            // Nothing read and no error: end of file.
+            return Poll::Ready(Ok(()));
+        }
+        read
     }
 }
 

@@ -52,7 +52,7 @@ pub fn serve_grpc<S: Execute>(
     metrics: &Arc<Metrics>,
     cancel: CancellationToken,
 ) -> DoorHandle {
-    let listener = Listener::new(listener, "grpc", limits.connections_max, metrics);
+    let listener = Listener::new(listener, "grpc", limits.connections_max, metrics, cancel.clone());
     let door = Arc::new(Door::new(service, limits, metrics));
     let router = router(&door, &cancel);
     spawn("grpc door", async move {
@@ -98,7 +98,7 @@ pub fn serve_http<S: Execute>(
     metrics: &Arc<Metrics>,
     cancel: CancellationToken,
 ) -> DoorHandle {
-    let listener = Listener::new(listener, "http", limits.connections_max, metrics);
+    let listener = Listener::new(listener, "http", limits.connections_max, metrics, cancel.clone());
     let router = http::router(service, Arc::clone(metrics));
     spawn("http door", async move {
         let stopped = cancel.clone().cancelled_owned();

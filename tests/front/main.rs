@@ -1,6 +1,7 @@
 //! The doors over a scripted service: a real server, driven by real clients.
 
 #![allow(missing_docs)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod client;
 mod errors;
