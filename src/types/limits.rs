@@ -47,6 +47,8 @@ pub const PEER_QUEUE_MAX: usize = 8 * 1024;
 
 /// Largest gRPC message at the front door, bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Open client connections of one node.
+pub const CONNECTIONS_MAX: usize = 16 * 1024;
 /// Requests in flight on one `Pipeline` stream.
 pub const PIPELINE_IN_FLIGHT_MAX: usize = 1024;
 /// Requests in flight on one node.
