@@ -8,6 +8,8 @@ pub mod dev;
 mod print;
 mod sections;
 mod source;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 pub use sections::{

@@ -208,8 +208,10 @@ pub struct Limits {
     pub ttl_ms_max: u64,
     /// Largest gRPC message, bytes: above key plus value, at most 8 MiB. Default 4 MiB.
     pub message_bytes_max: usize,
-    /// Open client connections of all doors, 1..=1000000. Default 16384.
+    /// Open client connections at one door, 1..=1000000. Default 10000.
     pub connections_max: usize,
+    /// HTTP/2 streams open on one client connection, 1..=65536. Default 4096.
+    pub streams_per_connection_max: u32,
     /// Requests being worked on, 1..=1048576. Default 65536.
     pub requests_in_flight_max: usize,
     /// Requests in flight on one `Pipeline` stream, 1..=65536, at most `requests_in_flight_max`.
@@ -231,11 +233,12 @@ impl Default for Limits {
             ttl_ms_max: limits::TTL_MS_MAX,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
+            streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
             requests_in_flight_max: limits::REQUESTS_IN_FLIGHT_MAX,
             pipeline_in_flight_max: limits::PIPELINE_IN_FLIGHT_MAX,
             group_queue_max: limits::GROUP_QUEUE_MAX,
             deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
-            deadline_ms_max: 60_000,
+            deadline_ms_max: limits::DEADLINE_MS_MAX,
         }
     }
 }
@@ -255,7 +258,7 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Shutdown { unready_ms: 0, hand_over_ms: 5_000, drain_ms: 10_000 }
+        Shutdown { unready_ms: 0, hand_over_ms: 5_000, drain_ms: limits::SHUTDOWN_GRACE_MS }
     }
 }
 

@@ -224,6 +224,8 @@ impl Config {
             || format!("{} is more than {}", own.message_bytes_max, limits::FRAME_BYTES_MAX),
         );
         check.range_usize("limits.connections_max", own.connections_max, 1..=1_000_000);
+        let streams = u64::from(own.streams_per_connection_max);
+        check.range("limits.streams_per_connection_max", streams, 1..=1 << 16);
         let in_flight = own.requests_in_flight_max;
         check.range_usize("limits.requests_in_flight_max", in_flight, 1..=1 << 20);
         let pipeline = own.pipeline_in_flight_max;

@@ -47,14 +47,20 @@ pub const PEER_QUEUE_MAX: usize = 8 * 1024;
 
 /// Largest gRPC message at the front door, bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Open client connections of one node.
-pub const CONNECTIONS_MAX: usize = 16 * 1024;
 /// Requests in flight on one `Pipeline` stream.
 pub const PIPELINE_IN_FLIGHT_MAX: usize = 1024;
 /// Requests in flight on one node.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64 * 1024;
 /// Deadline of a request that brings none, milliseconds.
 pub const DEADLINE_MS_DEFAULT: u64 = 5_000;
+/// Longest deadline a request may bring; a longer one is shortened to this, milliseconds.
+pub const DEADLINE_MS_MAX: u64 = 60_000;
+/// Open client connections at one door; the next is closed at once.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// HTTP/2 streams open on one client connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 4 * 1024;
+/// How long a stopping door waits for requests in flight, milliseconds.
+pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
 /// Most shards of a cluster.
 pub const SHARDS_MAX: u16 = 1024;
@@ -70,6 +76,7 @@ const _: () = assert!(BATCH_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < APPEND
 const _: () =
     assert!(APPEND_BYTES_MAX + BATCH_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
 const _: () = assert!(SHARD_BYTES_MAX_FLOOR <= SHARD_BYTES_MAX_DEFAULT);
 const _: () = assert!(SHARDS_MAX as u32 <= super::ids::SLOTS as u32);
