@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use tracing_subscriber::EnvFilter;
+
 use super::{Config, Durability};
 use crate::types::limits;
 
@@ -255,7 +257,7 @@ impl Config {
         check.range("shutdown.unready_ms", self.shutdown.unready_ms, 0..=60_000);
         check.range("shutdown.hand_over_ms", self.shutdown.hand_over_ms, 0..=60_000);
         check.range("shutdown.drain_ms", self.shutdown.drain_ms, 0..=600_000);
-        if let Err(error) = crate::telemetry::filter(&self.log.filter) {
+        if let Err(error) = EnvFilter::builder().parse(&self.log.filter) {
             check.that(false, "log.filter", || format!("{:?}: {error}", self.log.filter));
         }
     }
