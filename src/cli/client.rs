@@ -2,15 +2,14 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
-use bytes::Bytes;
 use clap::ValueEnum;
-use raftcache::types::{
-    Condition, Consistency, Delete, Expiry, Query, Set, Value, ValueKind, Version, limits,
-};
+use raftcache::types::{Condition, Consistency, Version, limits};
 
-use super::wiring::{self, Show, Target};
+use super::wiring::{self, SetOptions, Target};
 
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
@@ -33,11 +32,15 @@ struct TargetArgs {
     /// Milliseconds to wait for the answer
     #[arg(long, value_name = "MS", default_value_t = limits::DEADLINE_MS_DEFAULT)]
     timeout_ms: u64,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl From<TargetArgs> for Target {
     fn from(args: TargetArgs) -> Self {
-        Target { addr: args.addr, timeout_ms: args.timeout_ms }
+        let timeout = Duration::from_millis(args.timeout_ms);
+        Target { addr: args.addr, timeout, json: args.json }
     }
 }
 
@@ -51,9 +54,6 @@ pub struct GetArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration_ms,
           required_if_eq("consistency", "bounded"))]
     max_staleness: Option<u64>,
-    /// The bytes of the value alone, without a line feed
-    #[arg(long)]
-    raw: bool,
     #[command(flatten)]
     target: TargetArgs,
 }
@@ -110,31 +110,26 @@ pub struct DelArgs {
     target: TargetArgs,
 }
 
-pub fn status(args: StatusArgs) -> anyhow::Result<()> {
-    let target = Target { addr: args.addr, timeout_ms: args.timeout_ms };
-    block_on(wiring::status(target, args.json))
+pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let timeout = Duration::from_millis(args.timeout_ms);
+    block_on(wiring::status(Target { addr: args.addr, timeout, json: args.json }))
 }
 
-pub fn get(args: GetArgs) -> anyhow::Result<()> {
-    let consistency = match (args.consistency, args.max_staleness) {
+pub fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
+    let fresh = match (args.consistency, args.max_staleness) {
         (Freshness::Linearizable, _) => Consistency::Linearizable,
         (Freshness::Lease, _) => Consistency::Lease,
-        (Freshness::Bounded, staleness) => {
-            Consistency::Bounded { staleness_ms_max: staleness.unwrap_or(0) }
-        }
+        (Freshness::Bounded, Some(staleness_ms_max)) => Consistency::Bounded { staleness_ms_max },
+        (Freshness::Bounded, None) => anyhow::bail!("--consistency bounded needs --max-staleness"),
         (Freshness::Stale, _) => Consistency::Stale,
     };
-    let query = Query { key: Bytes::from(args.key) };
-    block_on(wiring::get(args.target.into(), query, consistency, Show { raw: args.raw }))
+    block_on(wiring::get(args.target.into(), args.key, fresh))
 }
 
-pub fn set(args: SetArgs) -> anyhow::Result<()> {
-    let value = match (args.value, &args.file) {
-        (Some(text), _) => {
-            let kind = if args.bytes { ValueKind::Bytes } else { ValueKind::Text };
-            Value { data: Bytes::from(text), kind }
-        }
-        (None, Some(path)) => Value { data: read_value(path)?, kind: ValueKind::Bytes },
+pub fn set(args: SetArgs) -> anyhow::Result<ExitCode> {
+    let (value, as_bytes) = match (args.value, &args.file) {
+        (Some(text), _) => (text.into_bytes(), args.bytes),
+        (None, Some(path)) => (read_value(path)?, true),
         (None, None) => anyhow::bail!("a value or --file is needed"),
     };
     let condition = match (args.if_absent, args.if_present, args.if_version) {
@@ -143,18 +138,16 @@ pub fn set(args: SetArgs) -> anyhow::Result<()> {
         (_, _, Some(version)) => Condition::IfVersion(Version(version)),
         (false, false, None) => Condition::Always,
     };
-    let expiry = args.ttl.map_or(Expiry::Never, Expiry::AfterMs);
-    let set = Set { key: Bytes::from(args.key), value, expiry, condition };
-    block_on(wiring::set(args.target.into(), set))
+    let ttl = args.ttl.map(Duration::from_millis);
+    let target = args.target.into();
+    block_on(wiring::set(SetOptions { target, key: args.key, value, as_bytes, ttl, condition }))
 }
 
-pub fn del(args: DelArgs) -> anyhow::Result<()> {
-    let condition = args.if_version.map_or(Condition::Always, |v| Condition::IfVersion(Version(v)));
-    let delete = Delete { key: Bytes::from(args.key), condition };
-    block_on(wiring::del(args.target.into(), delete))
+pub fn del(args: DelArgs) -> anyhow::Result<ExitCode> {
+    block_on(wiring::del(args.target.into(), args.key, args.if_version))
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -163,7 +156,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
 }
 
 /// Reads at most one byte more than the largest value: enough to know that it is too long.
-fn read_value(path: &Path) -> anyhow::Result<Bytes> {
+fn read_value(path: &Path) -> anyhow::Result<Vec<u8>> {
     let limit = limits::VALUE_BYTES_MAX as u64 + 1;
     let mut data = Vec::new();
     let read = if path.as_os_str() == "-" {
@@ -178,7 +171,7 @@ fn read_value(path: &Path) -> anyhow::Result<Bytes> {
         path.display(),
         limits::VALUE_BYTES_MAX
     );
-    Ok(Bytes::from(data))
+    Ok(data)
 }
 
 /// `500ms`, `10s`, `5m`, `2h`, `1d` in milliseconds.

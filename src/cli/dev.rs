@@ -1,6 +1,7 @@
 //! `raftcache dev`: a whole cluster on this machine.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -63,7 +64,7 @@ impl From<Mode> for Durability {
 }
 
 /// Runs the cluster until a signal.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let temporary = match &args.data_dir {
         Some(_) => None,
         None => Some(TemporaryDir::new()?),
@@ -87,7 +88,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let log = Log { filter: args.log_filter, ..Log::default() };
     raftcache::telemetry::init(&log).context("cannot set up logging")?;
     announce(&configs, &options);
-    signals::run_until_signal(|cancel| wiring::dev(configs, cancel))
+    signals::run_until_signal(|cancel| wiring::dev(configs, cancel))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn announce(configs: &[Config], options: &DevOptions) {

@@ -7,6 +7,8 @@ mod serve;
 mod signals;
 mod wiring;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// A Raft-backed, strongly consistent, sharded cache.
@@ -20,24 +22,24 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run one node.
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Run a whole cluster on this machine, in one process.
     Dev(dev::Args),
-    /// Show what a node knows of itself and its replicas.
+    /// Show the cluster as one node knows it. Exit code 1 if a node is missing or not ready.
     Status(client::StatusArgs),
-    /// Read a key.
+    /// Read a key. Exit code 1 if there is none.
     Get(client::GetArgs),
-    /// Set a key.
+    /// Set a key. Exit code 1 if the condition does not hold.
     Set(client::SetArgs),
-    /// Delete a key.
+    /// Delete a key. Exit code 1 if it was not there.
     Del(client::DelArgs),
 }
 
 impl Cli {
     /// Does what was asked and returns when it is done.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Serve(args) => serve::run(args),
+            Command::Serve(args) => serve::run(*args),
             Command::Dev(args) => dev::run(args),
             Command::Status(args) => client::status(args),
             Command::Get(args) => client::get(args),

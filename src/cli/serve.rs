@@ -1,6 +1,7 @@
 //! `raftcache serve`: one node.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use raftcache::config::{self, Override, Sources};
@@ -102,7 +103,7 @@ impl Args {
 }
 
 /// Reads the configuration, then runs the node until a signal.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let sources =
         Sources { file: args.config.clone(), env: config::environment(), flags: args.overrides() };
     let loaded = config::load(&sources)?;
@@ -111,13 +112,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             eprintln!("warning: {warning}");
         }
         print!("{}", loaded.render());
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     raftcache::telemetry::init(&loaded.config.log).context("cannot set up logging")?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    signals::run_until_signal(|cancel| wiring::serve(loaded.config, cancel))
+    signals::run_until_signal(|cancel| wiring::serve(loaded.config, cancel))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
