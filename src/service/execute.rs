@@ -209,7 +209,7 @@ impl<G: LocalGroup> Inner<G> {
             let error = match self.attempt(&mut run, &at, target).await {
                 Some(Ok(response)) => return Ok(response),
                 Some(Err(error)) => error,
-                None => Reason::NoLeader { shard: at.shard }.into(),
+                None => Reason::NoLeader { group: GroupId::of_shard(at.shard) }.into(),
             };
             match self.after(&mut run, &at, target, error) {
                 Next::Answer(error) => return Err(self.measures.refused(error)),

@@ -149,7 +149,7 @@ async fn the_deadline_says_whether_the_write_may_have_been_proposed() {
     let cluster = Cluster::new(3, &[1, 2, 3], None);
     let begun = now();
     let no_leader = reason(cluster.node(1).execute(set("a", 700)).await);
-    assert_eq!(no_leader, Reason::NoLeader { shard: SHARD });
+    assert_eq!(no_leader, Reason::NoLeader { group: GroupId::of_shard(SHARD) });
     assert_eq!(now() - begun, Duration::from_millis(700), "INV-8: ends at the deadline");
     // The deadline had passed before.
     let cluster = Cluster::new(3, &[1, 2, 3], Some(1));
@@ -412,7 +412,7 @@ async fn a_forwarded_operation_is_not_forwarded_again_and_garbage_is_refused() {
         async move { service.handle_forward(NodeId(3), group, payload).await }
     };
     let answer = serve(GROUP, request.encode()).await.unwrap();
-    let hint = Reason::NotLeader { shard: SHARD, leader: Some(NodeId(1)) };
+    let hint = Reason::NotLeader { group: GroupId::of_shard(SHARD), leader: Some(NodeId(1)) };
     let results = frames::Response::decode(answer).unwrap().results;
     assert_eq!(results, frames::Results::Failed(hint.into()));
     assert!(cluster.frames().is_empty());
