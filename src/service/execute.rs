@@ -167,12 +167,7 @@ impl<G: LocalGroup> Service<G> {
 
 impl<G: LocalGroup> Execute for Service<G> {
     async fn execute(&self, request: Request) -> Result<Response, Error> {
-        let begun = now();
-        let result = self.inner.execute(&request).await;
-        let failure = result.as_ref().err().map(Error::outcome);
-        let seconds = now().duration_since(begun).as_secs_f64();
-        self.inner.measures.seconds(&request.operation, failure).observe(seconds);
-        result
+        self.inner.execute(&request).await
     }
 
     fn status(&self) -> NodeStatus {

@@ -39,8 +39,6 @@ async fn a_write_at_the_leader_goes_nowhere_and_at_another_node_takes_one_hop() 
     assert_eq!(metrics[&NodeId(2)].sets.get(), 0);
     assert_eq!(metrics[&NodeId(2)].forwarded.get(), 1);
     assert_eq!((metrics[&NodeId(1)].hits.get(), metrics[&NodeId(1)].misses.get()), (1, 0));
-    let of = |node| metrics[&NodeId(node)].request_seconds.with_label_values(&["set", "ok"]);
-    assert_eq!((of(1).get_sample_count(), of(2).get_sample_count()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
