@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::disk::{Disk, RealDisk, offload, read_small, replace};
 use super::sim_files::SimFiles;
 use super::sim_wal::{SimDisk, SimWal};
-use super::sled_wal::{FlushMode, SledWal};
+use super::sled_wal::{FlushMode, SledWal, open_db};
 use super::wal::{Error, Wal, WalOp};
 use super::wal_suite::{entries, key, submit};
 use crate::types::clock::now;
@@ -177,7 +177,7 @@ fn a_purged_log_does_not_grow() {
     }
     wal.close().unwrap();
     drop(wal);
-    let db = sled::Config::new().path(dir.path().join("sled")).flush_every_ms(None).open().unwrap();
+    let db = open_db(dir.path()).unwrap();
     let values = db.iter().count();
     let disk = db.size_on_disk().unwrap();
     println!("4 MB of entries written and purged: {values} values, {disk} bytes on disk");
@@ -203,7 +203,7 @@ fn a_truncated_log_that_only_votes_does_not_grow() {
     }
     wal.close().unwrap();
     drop(wal);
-    let db = sled::Config::new().path(dir.path().join("sled")).flush_every_ms(None).open().unwrap();
+    let db = open_db(dir.path()).unwrap();
     assert!(db.iter().count() < 200, "{}", db.iter().count());
 }
 
