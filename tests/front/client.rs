@@ -23,6 +23,7 @@ fn set(doors: &Doors, value: &[u8]) -> SetOptions {
         target: target(doors, false),
         key: "k".to_owned(),
         value: value.to_vec(),
+        as_bytes: false,
         ttl: None,
         keep_ttl: false,
         condition: None,
