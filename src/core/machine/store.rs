@@ -42,8 +42,8 @@ impl Machine {
         self.content_digest = self.content_digest.wrapping_add(digest);
         let id = self.keyspace.insert(entry);
         self.deadlines.insert(deadline_ms, version, id);
-        self.order.insert(id);
-        self.order_digest = self.order_digest.wrapping_add(of_mark(version, self.order.export(id)));
+        let mark = of_mark(version, self.order.insert(id));
+        self.order_digest = self.order_digest.wrapping_add(mark);
         assert!(self.keyspace.bytes() <= self.bytes_max, "room was made");
     }
 
@@ -64,20 +64,19 @@ impl Machine {
 
     pub(super) fn remove(&mut self, id: EntryId) {
         self.before_change(id);
-        let mark = self.order.export(id);
+        let mark = self.order.remove(id);
         let entry = self.keyspace.remove(id);
         let digest = of_entry(&entry, self.keyspace.seed());
         self.content_digest = self.content_digest.wrapping_sub(digest);
         self.order_digest = self.order_digest.wrapping_sub(of_mark(entry.version, mark));
         self.deadlines.remove(entry.deadline_ms, entry.version);
-        self.order.remove(id);
     }
 
     /// Moves an entry to the warm end. Its mark was digested under `old_version`.
     pub(super) fn promote(&mut self, id: EntryId, old_version: u64) {
-        let old = of_mark(old_version, self.order.export(id));
-        self.order.touch(id);
-        let new = of_mark(self.keyspace.get(id).version, self.order.export(id));
+        let (before, after) = self.order.touch(id);
+        let old = of_mark(old_version, before);
+        let new = of_mark(self.keyspace.get(id).version, after);
         self.order_digest = self.order_digest.wrapping_sub(old).wrapping_add(new);
     }
 
