@@ -165,14 +165,14 @@ impl Driver {
         settled
     }
 
-    /// The node of the replica with the lowest id makes the members known to their group.
+    /// The node of the replica that initializes makes the members known to their group.
     async fn initialize(&mut self, table: &RoutingTable) -> bool {
         let running = self.host.running();
         self.initialized.retain(|key| running.contains(key));
         let mut settled = true;
         for start in wanted(table, self.node, self.store_id) {
-            let mine = start.initializer() == Some(start.key.replica);
-            if !mine || !running.contains(&start.key) || self.initialized.contains(&start.key) {
+            let due = start.initializes && running.contains(&start.key);
+            if !due || self.initialized.contains(&start.key) {
                 continue;
             }
             let members = start.members.iter().map(|m| (m.replica, m.node)).collect();

@@ -83,8 +83,8 @@ impl Controller {
         loop {
             let verdict = self.inner.formation.lock().verdict();
             match verdict {
-                Verdict::Found(founders) | Verdict::Adopt(founders) => {
-                    if !self.settle(founders) {
+                Verdict::Found(_) | Verdict::Adopt(_) => {
+                    if !self.adopt() {
                         sleep(backoff.next()).await;
                     }
                 }
@@ -109,8 +109,12 @@ impl Controller {
         self.greet_seeds().await;
     }
 
-    /// Saves who the founders are; only then this node tells it or votes.
-    fn settle(&self, founders: Founders) -> bool {
+    /// Saves the founders this node decided on or was told of, if there is something to save.
+    /// Only then it tells them or votes. False if they could not be saved.
+    pub(super) fn adopt(&self) -> bool {
+        let _saving = self.inner.saving.lock();
+        let verdict = self.inner.formation.lock().verdict();
+        let (Verdict::Found(founders) | Verdict::Adopt(founders)) = verdict else { return true };
         match self.inner.founders.save(&founders) {
             Ok(()) => {
                 tracing::info!(?founders, "the cluster is known");
