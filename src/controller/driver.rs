@@ -198,3 +198,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

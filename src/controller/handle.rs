@@ -331,7 +331,7 @@ impl Controller {
         self.check_hello(hello)?;
         self.inner.formation.lock().called(hello);
         // Persist, then reply: who told us may rely on it that we will not forget.
-        self.adopt();
+        self.adopt(false);
         self.inner.called.notify_one();
         self.learn(hello);
         Ok(encode(&self.hello()))
@@ -449,3 +449,6 @@ fn lost(detail: String) -> Error {
 fn internal(detail: String) -> Error {
     Reason::Internal { detail }.into()
 }
+
+#[cfg(test)]
+pub(super) mod tests;
