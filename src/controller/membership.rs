@@ -195,8 +195,11 @@ impl Controller {
             Err(error) => return self.fail(format!("the controller's replica: {error}")),
         };
         self.inner.replica.send_replace(Some(replica.clone()));
+        if !initialize {
+            return;
+        }
         let mut backoff = Backoff::default();
-        while initialize {
+        loop {
             match self.initialize(&replica).await {
                 Ok(()) => return,
                 Err(error) => tracing::warn!(%error, "cannot initialize the controller"),
@@ -357,7 +360,7 @@ impl Controller {
     pub(super) async fn fetch(&self, turn: usize) -> Result<(), String> {
         let epoch = self.inner.table.borrow().epoch;
         let rumour = *self.inner.rumour.borrow();
-        let told = rumour.0 > epoch && rumour.1 != self.node() && turn % 2 == 0;
+        let told = rumour.0 > epoch && rumour.1 != self.node() && turn.is_multiple_of(2);
         let peer = if told { Some(rumour.1) } else { self.some_peer(turn) };
         let peer = peer.ok_or("no peer is known")?;
         let wait_ms = u64::try_from(TABLE_WAIT.as_millis()).unwrap_or(u64::MAX);

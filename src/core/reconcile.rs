@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::table::{ReplicaPlacement, RoutingTable};
-use crate::types::{Generation, GroupId, LogKey, NodeId, ReplicaId, ShardId};
+use crate::types::{Generation, GroupId, LogKey, NodeId, ShardId};
 
 /// Everything needed to start one replica of a shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -89,6 +89,7 @@ mod tests {
 
     use super::*;
     use crate::core::table::{NodeInfo, ShardPlacement};
+    use crate::types::ReplicaId;
 
     const STORE: u128 = 7;
 

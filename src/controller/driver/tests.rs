@@ -52,9 +52,9 @@ impl ReplicaHost for Host {
         std::future::ready(result).boxed()
     }
 
-    fn stop_replica(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>> {
+    fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>> {
         assert!(self.running.lock().remove(&key));
-        self.say(format!("stop {key}"));
+        self.say(format!("stop {key} forget {forget}"));
         std::future::ready(Ok(())).boxed()
     }
 
@@ -195,6 +195,23 @@ async fn a_lost_store_stops_everything() {
     rig.host.wait(|host| *host.running.lock() == both()).await;
     rig.stand(Standing::StoreLost { known: 1 });
     rig.host.wait(|host| host.running.lock().is_empty()).await;
+    let asked = rig.host.asked.borrow().clone();
+    assert!(asked.contains(&"stop g1-r11 forget false".to_owned()), "{asked:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_taken_off_this_node_is_stopped_and_forgotten() {
+    let rig = Rig::new(Host::default());
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    rig.publish(1);
+    rig.host.wait(|host| *host.running.lock() == both()).await;
+    let mut moved = table(2);
+    moved.shards.get_mut(&ShardId(1)).unwrap().replicas.pop();
+    rig.controller.inner.table.send_replace(Arc::new(moved));
+    rig.host.wait(|host| *host.running.lock() == BTreeSet::from([key(1, 11)])).await;
+    let asked = rig.host.asked.borrow().clone();
+    assert!(asked.contains(&"stop g2-r14 forget true".to_owned()), "{asked:?}");
     rig.end().await;
 }
 
