@@ -1,6 +1,23 @@
 //! F1: PURE. Synchronous and deterministic: no tokio, clock, random source, IO, or iteration over
 //! a hash map. Time and randomness are arguments.
 
+pub mod digest;
+pub mod eviction;
+pub mod expiry;
+pub mod keyspace;
+pub mod machine;
+#[cfg(test)]
+mod machine_model;
+#[cfg(test)]
+mod machine_tests;
+#[cfg(test)]
+mod recency_tests;
+pub mod restore;
+pub mod sessions;
+pub mod slot;
+pub mod slot_set;
+pub mod snapshot;
+pub mod snapshot_record;
 pub mod cluster;
 pub mod placement;
 pub mod reconcile;

@@ -1,1 +1,27 @@
-//! F7: grpc, http admin. Doors hold no semantics.
+//! F7: grpc, http admin, and the client side of the command line. Doors hold no semantics: they
+//! check and translate, `service::Execute` decides.
+//!
+//! A call comes in through [`grpc`] or a [`pipeline`], is checked by [`validate`] while [`convert`]
+//! builds the one request type, runs through [`door`] (which counts and traces it), and its answer
+//! goes back through [`convert`] or, if it failed, [`status`].
+
+pub mod client;
+pub mod cluster;
+pub mod convert;
+pub mod door;
+pub mod grpc;
+pub mod health;
+pub mod http;
+pub mod limits;
+pub mod listen;
+pub mod page;
+pub mod pb;
+pub mod pipeline;
+pub mod render;
+pub mod scrape;
+pub mod serve;
+pub mod status;
+pub mod validate;
+
+pub use limits::FrontLimits;
+pub use serve::{DoorHandle, serve_grpc, serve_http};

@@ -41,6 +41,11 @@ pub trait StateMachine: Send + Sync + Sized + 'static {
 
     /// Order-independent hash of the replicated state (INV-3).
     fn digest(&self) -> u64;
+
+    /// Bytes a snapshot would take, roughly: how much log is worth keeping instead of one.
+    fn live_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Collects the chunks of a snapshot, in order.

@@ -1,6 +1,30 @@
 //! F4: every openraft type lives here.
 
+mod barrier;
+mod batcher;
+mod cache_machine;
+mod compactor;
+mod digests;
+mod entry_codec;
+mod frame_codec;
+mod freshness;
+pub mod heartbeat;
+mod log_clock;
+mod log_store;
 pub mod cluster_machine;
 pub mod machine;
+mod network;
 pub mod replica;
+pub mod runtime;
+pub mod settings;
 pub mod shard_group;
+mod snapshot_receive;
+mod snapshot_send;
+mod state_store;
+mod touches;
+mod types;
+
+#[cfg(test)]
+mod group_tests;
+#[cfg(test)]
+mod suite_tests;

@@ -1,18 +1,108 @@
 //! A shard's group on this node: batcher, read barrier, touches and log time around a replica.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::barrier::Barrier;
+use super::batcher::{BatchQueue, Batcher};
+use super::log_clock::LogClock;
+use super::replica::{Replica, ReplicaDeps, StartError};
+use super::touches::Touches;
+use crate::core::machine::{Lookup, Machine, MachineConfig};
+use crate::types::clock::{Instant, SharedClock, now};
+use crate::types::{
+    Command, Consistency, Error, Found, Freshness, LogKey, NodeId, Query, Reason, Reply, Write,
+    task,
+};
+
+/// At most one tick entry in this time, however many reads meet a due key.
+const TICK_INTERVAL: Duration = Duration::from_millis(50);
 use crate::types::clock::Instant;
-use crate::types::{Consistency, Error, Found, Freshness, Query, Reply, Write};
+use crate::types::{Consistency, Error, Found, Freshness, NodeId, Query, Reply, Write};
 
 /// A shard's replica on this node, with its queues. Cheap to clone.
-#[derive(Clone)]
-pub struct ShardGroup {}
+#[derive(Clone, Debug)]
+pub struct ShardGroup {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    replica: Replica<Machine>,
+    queue: BatchQueue,
+    barrier: Arc<Barrier>,
+    touches: Arc<Touches>,
+    clock: Arc<LogClock>,
+    /// When the last tick was proposed. A tokio lock: held while the tick is applied, so that all
+    /// reads that need one share it.
+    ticked: Mutex<Option<Instant>>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
 
 impl ShardGroup {
+    /// Starts the replica and its queues.
+    pub async fn start(
+        key: LogKey,
+        node: NodeId,
+        machine: MachineConfig,
+        deps: ReplicaDeps,
+        clock: SharedClock,
+    ) -> Result<Self, StartError> {
+        let metrics = Arc::clone(&deps.metrics);
+        let replica = Replica::start(key, node, Machine::new(machine), deps).await?;
+        let touches = Arc::new(Touches::default());
+        let clock = Arc::new(LogClock::new(clock));
+        let (queue, batcher) = Batcher::new(
+            replica.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&touches),
+            Arc::clone(&metrics),
+        );
+        let barrier = Arc::new(Barrier::default());
+        let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let stop = cancel.clone();
+        tasks.spawn(task::guarded("batcher", async move {
+            stop.run_until_cancelled(batcher.run()).await;
+        }));
+        let (stop, serve) = (cancel.clone(), Arc::clone(&barrier).run(replica.clone(), metrics));
+        tasks.spawn(task::guarded("read barrier", async move {
+            stop.run_until_cancelled(serve).await;
+        }));
+        let ticked = Mutex::new(None);
+        let inner = Inner { replica, queue, barrier, touches, clock, ticked, cancel, tasks };
+        Ok(ShardGroup { inner: Arc::new(inner) })
+    }
+
+    /// The replica underneath.
+    pub fn replica(&self) -> &Replica<Machine> {
+        &self.inner.replica
+    }
+
     /// Proposes writes, in order, in one entry with whatever else is queued. Only on the leader,
     /// otherwise `NotLeader` with a hint. One reply for each write.
     pub async fn write(&self, writes: Vec<Write>, deadline: Instant) -> Result<Vec<Reply>, Error> {
-        let _ = (writes, deadline);
-        unimplemented!()
+        self.check_leader()?;
+        let count = writes.len();
+        let replies = self.inner.queue.write(writes, deadline).await?;
+        assert_eq!(replies.len(), count, "one reply for each write");
+        Ok(replies)
+    }
+
+    fn check_leader(&self) -> Result<(), Error> {
+        let leader = self.inner.replica.leader();
+        let key = self.inner.replica.key();
+        match leader {
+            Some(leader) if leader.replica == key.replica => Ok(()),
+            other => {
+                let leader = other.map(|l| l.node);
+                Err(Reason::NotLeader { group: key.group, leader }.into())
+            }
+        }
     }
 
     /// Reads keys at a consistency. `Linearizable` and `Lease` only on the leader.
@@ -22,7 +112,137 @@ impl ShardGroup {
         consistency: Consistency,
         deadline: Instant,
     ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
-        let _ = (queries, consistency, deadline);
+        let inner = &self.inner;
+        match consistency {
+            Consistency::Linearizable => self.read_at_leader(&queries, deadline).await,
+            Consistency::Lease => {
+                self.check_leader()?;
+                if !inner.replica.settings().lease_reads {
+                    return self.read_at_leader(&queries, deadline).await;
+                }
+                inner.replica.lease_barrier(deadline).await?;
+                self.read_applied(&queries, deadline).await
+            }
+            Consistency::Stale => Ok(self.read_here(&queries)),
+            Consistency::Bounded { staleness_ms_max } => {
+                let age_ms = inner.replica.age_ms().unwrap_or(u64::MAX);
+                if age_ms > staleness_ms_max {
+                    return Err(Reason::TooStale { age_ms, staleness_ms_max }.into());
+                }
+                Ok(self.read_here(&queries))
+            }
+        }
+    }
+
+    async fn read_at_leader(
+        &self,
+        queries: &[Query],
+        deadline: Instant,
+    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+        self.check_leader()?;
+        let limit = self.inner.replica.settings().group_queue_max;
+        self.inner.barrier.pass(deadline, limit).await?;
+        self.read_applied(queries, deadline).await
+    }
+
+    /// Reads after a barrier. A key that is due by the leader's clock but not yet by log time is
+    /// decided by a tick, so that no later leader can show it again (INV-4).
+    async fn read_applied(
+        &self,
+        queries: &[Query],
+        deadline: Instant,
+    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+        let inner = &self.inner;
+        loop {
+            let term = inner.replica.leader().map_or(0, |l| l.term);
+            let attempt = inner.replica.with_applied(|machine, applied_term, index| {
+                let now_ms = inner.clock.now_ms(term, machine.log_time_ms());
+                let found = lookup(machine, queries, now_ms, &inner.touches)?;
+                Ok((found, Freshness { term: applied_term, index, age_ms: 0 }))
+            });
+            match attempt {
+                Ok(answer) => return Ok(answer),
+                Err(due_ms) => self.tick(due_ms, deadline).await?,
+            }
+        }
+    }
+
+    /// Makes log time reach `due_ms`, which the leader's clock has passed.
+    async fn tick(&self, due_ms: u64, deadline: Instant) -> Result<(), Error> {
+        let inner = &self.inner;
+        let mut ticked = inner.ticked.lock().await;
+        if inner.replica.with_machine(Machine::log_time_ms) >= due_ms {
+            return Ok(());
+        }
+        if let Some(last) = *ticked {
+            tokio::time::sleep_until((last + TICK_INTERVAL).min(deadline)).await;
+        }
+        *ticked = Some(now());
+        let tick = Write { request_id: None, command: Command::Tick };
+        match inner.queue.write(vec![tick], deadline).await {
+            Ok(_) => Ok(()),
+            // The read changed nothing: whatever became of the tick, the read itself is rejected.
+            Err(error) => Err(match error.reason {
+                Reason::NotLeader { .. } | Reason::ResourceExhausted { .. } | Reason::Stopping => {
+                    error
+                }
+                reason => Reason::ReadFailed { detail: format!("expiry tick: {reason}") }.into(),
+            }),
+        }
+    }
+
+    fn read_here(&self, queries: &[Query]) -> (Vec<Option<Found>>, Freshness) {
+        let replica = &self.inner.replica;
+        // The age is taken first: what is read afterwards can only be fresher.
+        let age_ms = replica.age_ms().unwrap_or(u64::MAX);
+        replica.with_applied(|machine, term, index| {
+            let found = queries.iter().map(|query| match machine.get(&query.key, 0) {
+                Lookup::Found(found) => Some(found),
+                Lookup::Absent | Lookup::DueAt(_) => None,
+            });
+            (found.collect(), Freshness { term, index, age_ms })
+        })
+    }
+
+    /// Stops queues and replica and awaits their tasks.
+    pub async fn shutdown(&self) {
+        self.inner.cancel.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.replica.shutdown().await;
+    }
+
+    /// Node that leads the group, as believed here.
+    pub fn leader(&self) -> Option<NodeId> {
         unimplemented!()
     }
+
+    /// Waits until the leading node, as believed here, is not `seen` any more.
+    pub async fn leader_changed(&self, seen: Option<NodeId>) -> Option<NodeId> {
+        let _ = seen;
+        unimplemented!()
+    }
+}
+
+/// Looks all keys up at the leader, or tells the deadline that log time must reach first.
+fn lookup(
+    machine: &Machine,
+    queries: &[Query],
+    now_ms: u64,
+    touches: &Touches,
+) -> Result<Vec<Option<Found>>, u64> {
+    let mut answers = Vec::with_capacity(queries.len());
+    for query in queries {
+        match machine.get(&query.key, now_ms) {
+            Lookup::Absent => answers.push(None),
+            Lookup::DueAt(due_ms) => return Err(due_ms),
+            Lookup::Found(found) => {
+                if let Some(hash) = machine.wants_touch(&query.key) {
+                    touches.push(hash);
+                }
+                answers.push(Some(found));
+            }
+        }
+    }
+    Ok(answers)
 }

@@ -1,5 +1,31 @@
 //! F5: group registry, router, execute (the one entry), admission.
 
+mod admission;
 mod api;
+mod attempts;
+mod check;
+mod execute;
+mod forward;
+mod forward_lane;
+mod local_group;
+mod measure;
+mod registry;
+mod request_ids;
+mod router;
+mod serve;
+mod status;
 
+pub use admission::{Admission, Permit};
 pub use api::{Execute, NodeStatus, Operation, ReplicaStatus, Request, Response};
+pub use check::Limits;
+pub use execute::{Options, Parts, Service};
+pub use local_group::LocalGroup;
+pub use registry::Registry;
+pub use status::StatusSource;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod random_tests;
+#[cfg(test)]
+mod tests;

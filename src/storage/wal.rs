@@ -1,6 +1,7 @@
 //! The write-ahead log of a node: one for all groups, so that one flush serves them all.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,9 +23,27 @@ pub enum Error {
         /// What was found.
         detail: String,
     },
+    /// The whole store is damaged: every log in it must be quarantined, as for `Damaged`.
+    #[error("write-ahead log in {path} is damaged: {detail}")]
+    DamagedStore {
+        /// Directory of the store.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
     /// The write-ahead log has been closed.
     #[error("write-ahead log is closed")]
     Closed,
+}
+
+impl Error {
+    /// True if what is on disk cannot be trusted: quarantine it and rejoin under new replica ids.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Error::Damaged { .. } | Error::DamagedStore { .. } => true,
+            Error::Io(_) | Error::Closed => false,
+        }
+    }
 }
 
 impl From<std::io::Error> for Error {

@@ -1,4 +1,21 @@
 //! F3: peer connections. Bytes and a group id, nothing more.
+//!
+//! The way of a call: [`tonic_peer`] -> [`link`] (queue) -> [`outbox`] (one message of all that is
+//! queued) -> the peer's [`server`] and [`connection`] -> its [`Handler`] -> back over the same
+//! stream -> [`dial`] (reader) -> [`link`] (the waiting caller). [`sim`] stands in for all of it
+//! under virtual time.
+
+pub mod connection;
+pub mod dial;
+pub mod link;
+pub mod options;
+pub mod outbox;
+pub mod proto;
+pub mod server;
+pub mod sim;
+mod sim_link;
+mod sim_random;
+pub mod tonic_peer;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -35,6 +52,30 @@ pub enum FrameKind {
     Status = 10,
 }
 
+impl FrameKind {
+    /// The kind of a tag from the wire; `None` if this version knows none such.
+    pub fn from_tag(tag: u32) -> Option<Self> {
+        Some(match tag {
+            1 => FrameKind::Append,
+            2 => FrameKind::Vote,
+            3 => FrameKind::PreVote,
+            4 => FrameKind::TransferLeader,
+            5 => FrameKind::Snapshot,
+            6 => FrameKind::Forward,
+            7 => FrameKind::Hello,
+            8 => FrameKind::Control,
+            9 => FrameKind::Table,
+            10 => FrameKind::Status,
+            _ => return None,
+        })
+    }
+
+    /// The tag on the wire.
+    pub fn tag(self) -> u32 {
+        self as u32
+    }
+}
+
 /// Why a call to a peer failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Error {
@@ -69,8 +110,13 @@ pub enum Error {
 #[error("{0}")]
 pub struct Refusal(pub String);
 
+/// Version of the peer protocol: of `peer.proto` and of what the payloads hold. Nodes of unequal
+/// versions do not talk.
+pub const PROTOCOL_VERSION: u32 = 1;
+
 /// Serves the frames of peers. `handle` is called in the order frames arrive on a connection; the
-/// returned future is polled once before the next frame is handled, then runs concurrently.
+/// returned future is polled once before the next frame is handled, then runs concurrently. It is
+/// dropped unfinished when the connection breaks: what must outlive the caller is not in it.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one frame.
     fn handle(
@@ -87,7 +133,8 @@ pub trait Handler: Send + Sync + 'static {
 /// is known to be down fails at once.
 pub trait Transport: Send + Sync + Debug + 'static {
     /// Sends a frame and waits for the answer until `deadline`. The frame is queued before the
-    /// returned future is first polled, so calls made in order are delivered in order.
+    /// returned future is first polled, so calls made in order are delivered in order. Dropping
+    /// the future withdraws a frame that was not yet sent.
     fn call(
         &self,
         to: NodeId,
@@ -112,3 +159,8 @@ pub trait Transport: Send + Sync + Debug + 'static {
 
 /// Shared handle.
 pub type SharedTransport = Arc<dyn Transport>;
+
+#[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
+mod tonic_tests;

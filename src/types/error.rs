@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ids::{NodeId, RoutingEpoch, ShardId};
+use super::ids::{GroupId, NodeId, RoutingEpoch};
 
 /// Whether a failed operation may have been applied (INV-5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,10 +35,10 @@ pub enum Reason {
         problem: String,
     },
     /// This replica does not lead the group.
-    #[error("not the leader of {shard}{}", leader.map(|l| format!("; try {l}")).unwrap_or_default())]
+    #[error("not the leader of {group}{}", leader.map(|l| format!("; try {l}")).unwrap_or_default())]
     NotLeader {
-        /// Shard of the group.
-        shard: ShardId,
+        /// The group.
+        group: GroupId,
         /// Node that leads, if known.
         leader: Option<NodeId>,
     },
@@ -49,10 +49,10 @@ pub enum Reason {
         epoch: RoutingEpoch,
     },
     /// No leader, or no quorum, within the deadline; nothing was proposed.
-    #[error("{shard} has no leader within the deadline")]
+    #[error("{group} has no leader within the deadline")]
     NoLeader {
-        /// Shard of the group.
-        shard: ShardId,
+        /// The group.
+        group: GroupId,
     },
     /// The cluster has not formed yet.
     #[error("the cluster has not formed yet")]

@@ -27,6 +27,14 @@ pub const TOUCHES_PER_WRITE_MAX: usize = 2;
 /// Share of a batch's bytes that touches may take, percent.
 pub const TOUCHES_BYTES_PERCENT_MAX: usize = 4;
 
+/// Changes queued at the write-ahead log before they are refused (their entries are shared with
+/// the Raft layer's copy, so the queue itself holds little).
+pub const WAL_QUEUE_MAX: usize = 64 * 1024;
+/// Bytes of entries in one batch of the write-ahead log, not counting the change that crosses.
+pub const WAL_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Manifests of batches that the write-ahead log keeps.
+pub const WAL_MANIFESTS_KEPT: u64 = 64;
+
 /// Sessions a group remembers; the least recently used is forgotten.
 pub const SESSIONS_MAX: usize = 16 * 1024;
 /// Replies remembered for one session.
@@ -53,6 +61,14 @@ pub const PIPELINE_IN_FLIGHT_MAX: usize = 1024;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64 * 1024;
 /// Deadline of a request that brings none, milliseconds.
 pub const DEADLINE_MS_DEFAULT: u64 = 5_000;
+/// Longest deadline a request may bring; a longer one is shortened to this, milliseconds.
+pub const DEADLINE_MS_MAX: u64 = 60_000;
+/// Open client connections at one door; the next is closed at once.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// HTTP/2 streams open on one client connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 4 * 1024;
+/// How long a stopping door waits for requests in flight, milliseconds.
+pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
 /// Most shards of a cluster.
 pub const SHARDS_MAX: u16 = 1024;
@@ -68,6 +84,7 @@ const _: () = assert!(BATCH_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < APPEND
 const _: () =
     assert!(APPEND_BYTES_MAX + BATCH_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
 const _: () = assert!(SHARD_BYTES_MAX_FLOOR <= SHARD_BYTES_MAX_DEFAULT);
 const _: () = assert!(SHARDS_MAX as u32 <= super::ids::SLOTS as u32);

@@ -1,0 +1,116 @@
+# raftcache. `make help` lists the targets. Only cargo is needed (and curl for start-cluster).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Directory of the three-process cluster: configurations, logs, process ids, data.
+RUN_DIR ?= run
+# Seconds to wait for a node to become ready, or to stop.
+WAIT_S ?= 60
+DURABILITY ?= memory
+SHARDS ?= 16
+NODES := 1 2 3
+
+.PHONY: help run test verify start-cluster stop-cluster bench
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+run: ## Run a cluster of three nodes in one process, in the foreground
+	@exec $(CARGO) run --release --locked -- dev
+
+test: ## Run every test
+	@$(CARGO) test --workspace --locked
+
+verify: ## Formatting, lints, tidiness, tests; changes no file of the tree
+	@echo "== formatting"
+	$(CARGO) fmt --all -- --check
+	echo "== lints"
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	echo "== tidy"
+	$(CARGO) test --locked --test tidy --test docs
+	echo "== tests"
+	$(CARGO) test --workspace --locked
+
+start-cluster: ## Start three nodes as background processes, wait until each is ready
+	@$(CARGO) build --release --locked
+	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
+	binary="$$target/release/raftcache"
+	mkdir -p "$(RUN_DIR)"
+	for id in $(NODES); do
+	  pid_file="$(RUN_DIR)/node$$id.pid"
+	  if [[ -f "$$pid_file" ]] && kill -0 "$$(cat "$$pid_file")" 2>/dev/null; then
+	    echo "node $$id already runs (process $$(cat "$$pid_file")); make stop-cluster stops it" >&2
+	    exit 1
+	  fi
+	done
+	for id in $(NODES); do
+	  {
+	    echo "durability = \"$(DURABILITY)\""
+	    echo "[node]"
+	    echo "id = $$id"
+	    echo "zone = \"local$$id\""
+	    echo "data_dir = \"$(RUN_DIR)/node$$id\""
+	    echo "[listen]"
+	    echo "grpc = \"127.0.0.1:$$((8078 + 2 * id))\""
+	    echo "http = \"127.0.0.1:$$((8079 + 2 * id))\""
+	    echo "peer = \"127.0.0.1:$$((9000 + id))\""
+	    echo "[cluster]"
+	    echo "seeds = [\"127.0.0.1:9001\", \"127.0.0.1:9002\", \"127.0.0.1:9003\"]"
+	    echo "expected_nodes = 3"
+	    echo "shards = $(SHARDS)"
+	  } > "$(RUN_DIR)/node$$id.toml"
+	  nohup "$$binary" serve --config "$(RUN_DIR)/node$$id.toml" \
+	    >> "$(RUN_DIR)/node$$id.log" 2>&1 < /dev/null &
+	  echo $$! > "$(RUN_DIR)/node$$id.pid"
+	done
+	deadline=$$((SECONDS + $(WAIT_S)))
+	for id in $(NODES); do
+	  url="http://127.0.0.1:$$((8079 + 2 * id))/ready"
+	  until curl --silent --fail --max-time 2 --output /dev/null "$$url"; do
+	    if ! kill -0 "$$(cat "$(RUN_DIR)/node$$id.pid")" 2>/dev/null; then
+	      echo "node $$id has stopped; the end of its log:" >&2
+	      tail -n 20 "$(RUN_DIR)/node$$id.log" >&2
+	      exit 1
+	    fi
+	    if (( SECONDS >= deadline )); then
+	      echo "node $$id is not ready after $(WAIT_S) s: $$url, $(RUN_DIR)/node$$id.log" >&2
+	      exit 1
+	    fi
+	    sleep 0.2
+	  done
+	  echo "node $$id is ready: gRPC 127.0.0.1:$$((8078 + 2 * id)), HTTP 127.0.0.1:$$((8079 + 2 * id)), log $(RUN_DIR)/node$$id.log"
+	done
+
+stop-cluster: ## Stop the nodes that start-cluster started
+	@failed=0
+	for id in $(NODES); do
+	  pid_file="$(RUN_DIR)/node$$id.pid"
+	  [[ -f "$$pid_file" ]] || continue
+	  kill -TERM "$$(cat "$$pid_file")" 2>/dev/null || true
+	done
+	deadline=$$((SECONDS + $(WAIT_S)))
+	for id in $(NODES); do
+	  pid_file="$(RUN_DIR)/node$$id.pid"
+	  [[ -f "$$pid_file" ]] || continue
+	  pid="$$(cat "$$pid_file")"
+	  while kill -0 "$$pid" 2>/dev/null && (( SECONDS < deadline )); do sleep 0.1; done
+	  if kill -0 "$$pid" 2>/dev/null; then
+	    echo "node $$id (process $$pid) still runs after $(WAIT_S) s" >&2
+	    failed=1
+	  else
+	    rm -f "$$pid_file"
+	    echo "node $$id has stopped"
+	  fi
+	done
+	exit $$failed
+
+bench: ## Run the benchmarks
+	@if ! compgen -G "benches/*.rs" > /dev/null; then
+	  echo "there are no benchmarks yet" >&2
+	  exit 1
+	fi
+	$(CARGO) bench --workspace --locked

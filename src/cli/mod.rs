@@ -1,0 +1,81 @@
+//! The command line. Nothing here knows how a node works: `wiring.rs` has every call into the library
+//! that does.
+
+mod client;
+mod dev;
+mod serve;
+mod signals;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A Raft-backed, strongly consistent, sharded cache.
+#[derive(Debug, Parser)]
+#[command(name = "raftcache", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node.
+    Serve(Box<serve::Args>),
+    /// Run a whole cluster on this machine, in one process.
+    Dev(dev::Args),
+    /// Show the cluster as one node knows it. Exit code 1 if a node is missing or not ready.
+    Status(client::StatusArgs),
+    /// Read a key. Exit code 1 if there is none.
+    Get(client::GetArgs),
+    /// Set a key. Exit code 1 if the condition does not hold.
+    Set(client::SetArgs),
+    /// Delete a key. Exit code 1 if it was not there.
+    Del(client::DelArgs),
+}
+
+impl Cli {
+    /// Does what was asked and returns when it is done.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Serve(args) => serve::run(*args),
+            Command::Dev(args) => dev::run(args),
+            Command::Status(args) => client::status(args),
+            Command::Get(args) => client::get(args),
+            Command::Set(args) => client::set(args),
+            Command::Del(args) => client::del(args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn conditions_of_set_exclude_each_other() {
+        let parse = |extra: &[&str]| {
+            let args = ["raftcache", "set", "k", "v"].iter().chain(extra);
+            Cli::try_parse_from(args).map(|_| ())
+        };
+        assert!(parse(&["--if-version", "3", "--ttl", "10s"]).is_ok());
+        assert!(parse(&["--if-absent", "--if-present"]).is_err());
+        assert!(parse(&["--if-absent", "--if-version", "3"]).is_err());
+        assert!(parse(&["--ttl", "10 parsecs"]).is_err());
+        assert!(parse(&["--file", "f"]).is_err(), "a value and a file are two values");
+    }
+
+    #[test]
+    fn set_needs_a_value_or_a_file() {
+        assert!(Cli::try_parse_from(["raftcache", "set", "k"]).is_err());
+        assert!(Cli::try_parse_from(["raftcache", "set", "k", "--file", "f"]).is_ok());
+    }
+}

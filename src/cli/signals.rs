@@ -1,0 +1,41 @@
+//! SIGTERM and SIGINT stop the process gracefully; a second one stops it at once.
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Exit code of a process that did not wait for its graceful stop.
+const IMPATIENT: i32 = 130;
+
+/// Runs `work` on a runtime of its own, with a token that a signal cancels.
+pub fn run_until_signal<F>(work: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let cancel = CancellationToken::new();
+        let watched = cancel.clone();
+        raftcache::types::task::spawn("signals", async move {
+            for again in [false, true] {
+                let name = tokio::select! {
+                    biased;
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                if again {
+                    tracing::warn!(signal = name, "stopping at once");
+                    std::process::exit(IMPATIENT);
+                }
+                tracing::info!(signal = name, "stopping; once more to stop at once");
+                watched.cancel();
+            }
+        });
+        work(cancel).await
+    })
+}

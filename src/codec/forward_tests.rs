@@ -1,0 +1,205 @@
+//! Round trips, golden bytes, garbage.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::types::{Command, Condition, Delete, Expiry, NodeId, Reason, RequestId, Set, ShardId};
+
+fn set(session: u128) -> Write {
+    Write {
+        request_id: Some(RequestId { session, sequence: 3 }),
+        command: Command::Set(Set {
+            key: Bytes::from_static(b"k"),
+            value: Value { data: Bytes::from_static(b"v"), kind: ValueKind::Text },
+            expiry: Expiry::AfterMs(5),
+            condition: Condition::IfVersion(Version(9)),
+        }),
+    }
+}
+
+/// One of each reason, in the order of their tags.
+fn reasons() -> Vec<Reason> {
+    let (shard, detail) = (ShardId(300), || "d".to_owned());
+    vec![
+        Reason::InvalidArgument { field: "key", problem: detail() },
+        Reason::NotLeader { shard, leader: Some(NodeId(7)) },
+        Reason::NotLeader { shard, leader: None },
+        Reason::NotOwner { epoch: RoutingEpoch(5) },
+        Reason::NoLeader { shard },
+        Reason::NotReady,
+        Reason::ResourceExhausted { what: "group queue", limit: 6 },
+        Reason::Stopping,
+        Reason::DeadlineBeforePropose,
+        Reason::DeadlineAfterPropose,
+        Reason::Lost { detail: detail() },
+        Reason::ReadFailed { detail: detail() },
+        Reason::TooStale { age_ms: 1, staleness_ms_max: 2 },
+        Reason::SessionExpired,
+        Reason::TooLarge { bytes: 1, bytes_max: 2 },
+        Reason::Internal { detail: detail() },
+    ]
+}
+
+fn replies() -> Vec<Reply> {
+    vec![
+        Reply::Set { version: Version(1) },
+        Reply::Deleted { version: Version(u64::MAX) },
+        Reply::NotFound,
+        Reply::ConditionFailed { current: None },
+        Reply::ConditionFailed { current: Some(Version(2)) },
+        Reply::Done,
+        Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(3) }),
+        Reply::Refused(Refusal::TooLarge { bytes: 4, bytes_max: 5 }),
+        Reply::Refused(Refusal::SessionExpired),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn every_reason_keeps_its_fields_and_its_outcome() {
+    for reason in reasons() {
+        for retry_after in [None, Some(Duration::from_millis(250))] {
+            let error = Failure { reason: reason.clone(), retry_after };
+            let response =
+                Response { epoch: RoutingEpoch(1), results: Results::Failed(error.clone()) };
+            let decoded = Response::decode(response.encode()).unwrap();
+            assert_eq!(decoded, response);
+            let Results::Failed(back) = decoded.results else { unreachable!() };
+            assert_eq!((back.outcome(), back.retryable()), (error.outcome(), error.retryable()));
+        }
+    }
+}
+
+#[test]
+fn a_name_this_version_does_not_know_stays_readable() {
+    let decode = |reason: Reason| {
+        let response = Response { epoch: RoutingEpoch(1), results: Results::Failed(reason.into()) };
+        match Response::decode(response.encode()).unwrap().results {
+            Results::Failed(error) => error.reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let argument = Reason::InvalidArgument { field: "colour", problem: "too red".to_owned() };
+    let text = argument.to_string();
+    assert!(decode(argument).to_string().ends_with(&text));
+    let limit = decode(Reason::ResourceExhausted { what: "patience", limit: 3 });
+    assert!(matches!(limit, Reason::ResourceExhausted { limit: 3, .. }), "{limit}");
+}
+
+/// The wire format. A change here breaks rolling upgrades: add tags, never change them.
+#[test]
+fn golden_bytes() {
+    let reads = Request {
+        epoch: RoutingEpoch(300),
+        batch: 2,
+        deadline_ms: 1000,
+        operations: Operations::Reads {
+            consistency: Consistency::Bounded { staleness_ms_max: 7 },
+            queries: vec![Query { key: Bytes::from_static(b"ab") }],
+        },
+    };
+    assert_eq!(hex(&reads.encode()), "01ac0202e80702030701026162");
+    let results = Results::Writes(replies());
+    let response = Response { epoch: RoutingEpoch(1), results };
+    assert_eq!(hex(&response.encode()), "01010109010102ffffffffffffffffff010304050206070308040509");
+    let value = Value { data: Bytes::from_static(b"v"), kind: ValueKind::Text };
+    let some = Found { value, version: Version(9), ttl_ms: Some(5) };
+    let freshness = Freshness { term: 1, index: 2, age_ms: 3 };
+    let results = Results::Reads { found: vec![None, Some(some)], freshness };
+    let response = Response { epoch: RoutingEpoch(1), results };
+    assert_eq!(hex(&response.encode()), "01010201020302000209010501 76".replace(' ', ""));
+    let tags: Vec<u8> = reasons()
+        .into_iter()
+        .map(|reason| {
+            let results = Results::Failed(reason.into());
+            Response { epoch: RoutingEpoch(1), results }.encode()[4]
+        })
+        .collect();
+    assert_eq!(tags, [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+}
+
+#[test]
+fn a_list_that_claims_more_than_its_bytes_is_refused() {
+    let mut out = BytesMut::from(&[FORMAT, 1, 1][..]);
+    wire::put_varint(&mut out, u64::MAX / 2);
+    assert_eq!(Response::decode(out.freeze()), Err(Error::Short { what: "forward.replies" }));
+}
+
+fn consistency() -> impl Strategy<Value = Consistency> {
+    prop_oneof![
+        Just(Consistency::Linearizable),
+        Just(Consistency::Lease),
+        Just(Consistency::Stale),
+        any::<u64>().prop_map(|staleness_ms_max| Consistency::Bounded { staleness_ms_max }),
+    ]
+}
+
+fn operations() -> impl Strategy<Value = Operations> {
+    let key = || proptest::collection::vec(any::<u8>(), 1..40).prop_map(Bytes::from);
+    let delete = (key(), any::<Option<u128>>()).prop_map(|(key, session)| Write {
+        request_id: session.map(|session| RequestId { session, sequence: 1 }),
+        command: Command::Delete(Delete { key, condition: Condition::Always }),
+    });
+    let write = prop_oneof![delete, any::<u128>().prop_map(set)];
+    let queries = proptest::collection::vec(key().prop_map(|key| Query { key }), 1..20);
+    prop_oneof![
+        proptest::collection::vec(write, 1..20).prop_map(Operations::Writes),
+        (consistency(), queries)
+            .prop_map(|(consistency, queries)| Operations::Reads { consistency, queries }),
+    ]
+}
+
+fn results() -> impl Strategy<Value = Results> {
+    let found = (any::<Vec<u8>>(), any::<bool>(), any::<u64>(), any::<Option<u64>>()).prop_map(
+        |(data, text, version, ttl_ms)| {
+            let kind = if text { ValueKind::Text } else { ValueKind::Bytes };
+            Found { value: Value { data: data.into(), kind }, version: Version(version), ttl_ms }
+        },
+    );
+    let found = proptest::collection::vec(proptest::option::of(found), 0..10);
+    let reply = (0..replies().len()).prop_map(|index| replies()[index].clone());
+    prop_oneof![
+        proptest::collection::vec(reply, 0..20).prop_map(Results::Writes),
+        (found, any::<(u64, u64, u64)>()).prop_map(|(found, (term, index, age_ms))| {
+            Results::Reads { found, freshness: Freshness { term, index, age_ms } }
+        }),
+        (0..reasons().len()).prop_map(|index| Results::Failed(reasons()[index].clone().into())),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn requests_round_trip_and_no_prefix_decodes(
+        operations in operations(), epoch: u64, batch: u64, deadline_ms: u64, cut: usize,
+    ) {
+        let request = Request { epoch: RoutingEpoch(epoch), batch, deadline_ms, operations };
+        let bytes = request.encode();
+        prop_assert!(Request::decode(bytes.slice(..cut % bytes.len())).is_err());
+        prop_assert_eq!(Request::decode(bytes), Ok(request));
+    }
+
+    #[test]
+    fn responses_round_trip_and_no_prefix_decodes(results in results(), epoch: u64, cut: usize) {
+        let response = Response { epoch: RoutingEpoch(epoch), results };
+        let bytes = response.encode();
+        prop_assert!(Response::decode(bytes.slice(..cut % bytes.len())).is_err());
+        prop_assert_eq!(Response::decode(bytes), Ok(response));
+    }
+
+    #[test]
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), tag in 1..4u8) {
+        let mut input = vec![FORMAT, 1, tag];
+        input.extend(&bytes);
+        // Either result is right; what counts is that there is one.
+        drop(Response::decode(input.clone().into()));
+        input.insert(1, 1);
+        input.insert(1, 1);
+        drop(Request::decode(input.into()));
+        drop(Request::decode(bytes.into()));
+    }
+}

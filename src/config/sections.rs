@@ -1,0 +1,331 @@
+//! Every key of the configuration, with its unit, its default and its range.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::source::{list, text};
+use crate::types::limits;
+
+/// The whole configuration of one node.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Who this node is.
+    pub node: Node,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Under which addresses others reach it.
+    pub advertise: Addresses,
+    /// The cluster it belongs to. Must be the same on every node when the cluster forms.
+    pub cluster: Cluster,
+    /// What an acknowledged write has survived. Default `memory`.
+    pub durability: Durability,
+    /// The write-ahead log, where there is one.
+    pub wal: Wal,
+    /// Timers and choices of the Raft layer. Should be the same on every node.
+    pub raft: Raft,
+    /// Bounds of this node (INV-8). Past them a caller gets a clear error at once.
+    pub limits: Limits,
+    /// How it stops.
+    pub shutdown: Shutdown,
+    /// What it says.
+    pub log: Log,
+}
+
+/// Who a node is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// Its number: at least 1, unique in the cluster, never given to another machine. 0, the
+    /// default, means "not set" and is refused.
+    pub id: u64,
+    /// Its failure domain, 1..=64 bytes. Three replicas go to three zones where there are three.
+    /// Default `default`.
+    #[serde(deserialize_with = "text")]
+    pub zone: String,
+    /// Directory for the logs and snapshots of this node alone. Default `data`.
+    pub data_dir: PathBuf,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Node { id: 0, zone: "default".to_owned(), data_dir: PathBuf::from("data") }
+    }
+}
+
+/// Where a node listens. Port 0 lets the operating system choose, which is for tests.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// gRPC for clients. Default `127.0.0.1:8080`.
+    pub grpc: SocketAddr,
+    /// HTTP for operators: readiness, metrics, status. Default `127.0.0.1:8081`.
+    pub http: SocketAddr,
+    /// Other nodes. Not authenticated: keep it on a private network. Default `127.0.0.1:9001`.
+    pub peer: SocketAddr,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        Listen { grpc: local(8080), http: local(8081), peer: local(9001) }
+    }
+}
+
+/// Addresses as others reach them, `host:port`. Empty, the default, means "as in `listen`", which
+/// needs an address there that others can reach (not `0.0.0.0`).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Addresses {
+    /// gRPC, for clients that are sent to another node.
+    pub grpc: String,
+    /// HTTP, for operators.
+    pub http: String,
+    /// Peer port, for other nodes.
+    pub peer: String,
+}
+
+/// The cluster a node belongs to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    /// Peer addresses (`host:port`) of the nodes that form the cluster, the own one among them; at
+    /// most 64. Default none, which is only for a cluster of one node. The environment takes
+    /// `a:9001,b:9001`.
+    #[serde(deserialize_with = "list")]
+    pub seeds: Vec<String>,
+    /// Nodes to wait for before the cluster forms, 1..=64. Default 3.
+    pub expected_nodes: u16,
+    /// Shards the keyspace is split into, 1..=1024. 16 to 64 are right for three nodes. Default 16.
+    pub shards: u16,
+    /// Replicas of each shard: 1, 3 or 5, at most `expected_nodes`. Default 3.
+    pub replicas: u16,
+    /// Logical bytes a shard may hold when it is created, at least 1 MiB. Every replica needs that
+    /// much memory, so a node needs about `shards * replicas / nodes` times this. Later changed
+    /// only through the shard's log. Default 64 MiB.
+    pub shard_bytes_max: u64,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Cluster {
+            seeds: Vec::new(),
+            expected_nodes: 3,
+            shards: limits::SHARDS_DEFAULT,
+            replicas: limits::REPLICAS_DEFAULT,
+            shard_bytes_max: limits::SHARD_BYTES_MAX_DEFAULT,
+        }
+    }
+}
+
+/// What an acknowledged write has survived, and what a node that restarts still has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// In the memory of a majority. A node that restarts joins again empty, under new replica ids.
+    #[default]
+    Memory,
+    /// Flushed to the disks of a majority before it is acknowledged.
+    Wal,
+    /// Written by a majority, flushed every `wal.flush_interval_ms`: survives a crash of the
+    /// process, not of the operating system.
+    WalAsync,
+}
+
+/// The write-ahead log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wal {
+    /// Which engine. Default `sled`, the only one.
+    pub engine: WalEngine,
+    /// Milliseconds between flushes in `wal-async`, 1..=10000. Default 50.
+    pub flush_interval_ms: u64,
+}
+
+impl Default for Wal {
+    fn default() -> Self {
+        Wal { engine: WalEngine::Sled, flush_interval_ms: 50 }
+    }
+}
+
+/// Engine of the write-ahead log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WalEngine {
+    /// sled 0.34.7.
+    Sled,
+}
+
+/// Timers and choices of the Raft layer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raft {
+    /// Milliseconds between heartbeats of a leader, 10..=10000. Default 150.
+    pub heartbeat_ms: u64,
+    /// Shortest election time-out, milliseconds: at least 3 heartbeats. Default 750.
+    pub election_ms_min: u64,
+    /// Longest election time-out, milliseconds: above the shortest (a random spread keeps votes
+    /// from splitting), at most 60000. Default 1500.
+    pub election_ms_max: u64,
+    /// Ask before campaigning, so that a node that was cut off does not disturb a leader when it
+    /// returns. Default true.
+    pub pre_vote: bool,
+    /// Allow reads at consistency `lease`, which trust clocks not to drift by a quarter of the
+    /// lease. Default false: such reads are refused.
+    pub lease_reads: bool,
+    /// Bytes of log a replica keeps before it takes a snapshot, at least 1 MiB. Default 16 MiB.
+    pub snapshot_log_bytes: u64,
+    /// Log entries kept behind a snapshot for followers that lag, 0..=1000000. Default 1000.
+    pub log_entries_keep: u64,
+}
+
+impl Default for Raft {
+    fn default() -> Self {
+        Raft {
+            heartbeat_ms: 150,
+            election_ms_min: 750,
+            election_ms_max: 1500,
+            pre_vote: true,
+            lease_reads: false,
+            snapshot_log_bytes: 16 * 1024 * 1024,
+            log_entries_keep: 1000,
+        }
+    }
+}
+
+/// Bounds of one node; `types::limits` has the ceilings.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest key, bytes, 1..=4096. Default 4096.
+    pub key_bytes_max: usize,
+    /// Longest value, bytes, 1..=1048576. A shard also refuses what is larger than 1/64 of its own
+    /// limit. Default 1048576.
+    pub value_bytes_max: usize,
+    /// Longest time to live, milliseconds, 1..=315360000000 (ten years). Default ten years.
+    pub ttl_ms_max: u64,
+    /// Largest gRPC message, bytes: above key plus value, at most 8 MiB. Default 4 MiB.
+    pub message_bytes_max: usize,
+    /// Open client connections at one door, 1..=1000000. Default 10000.
+    pub connections_max: usize,
+    /// HTTP/2 streams open on one client connection, 1..=65536. Default 4096.
+    pub streams_per_connection_max: u32,
+    /// Requests being worked on, 1..=1048576. Default 65536.
+    pub requests_in_flight_max: usize,
+    /// Requests in flight on one `Pipeline` stream, 1..=65536, at most `requests_in_flight_max`.
+    /// Default 1024.
+    pub pipeline_in_flight_max: usize,
+    /// Operations queued at one group, 1..=1048576. Default 16384.
+    pub group_queue_max: usize,
+    /// Deadline of a request that brings none, milliseconds, 1..=`deadline_ms_max`. Default 5000.
+    pub deadline_ms_default: u64,
+    /// Longest deadline honoured, milliseconds, at most 600000; a longer one is cut. Default 60000.
+    pub deadline_ms_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            key_bytes_max: limits::KEY_BYTES_MAX,
+            value_bytes_max: limits::VALUE_BYTES_MAX,
+            ttl_ms_max: limits::TTL_MS_MAX,
+            message_bytes_max: limits::MESSAGE_BYTES_MAX,
+            connections_max: limits::CONNECTIONS_MAX,
+            streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
+            requests_in_flight_max: limits::REQUESTS_IN_FLIGHT_MAX,
+            pipeline_in_flight_max: limits::PIPELINE_IN_FLIGHT_MAX,
+            group_queue_max: limits::GROUP_QUEUE_MAX,
+            deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
+            deadline_ms_max: limits::DEADLINE_MS_MAX,
+        }
+    }
+}
+
+/// How a node stops on SIGTERM.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// Milliseconds between "not ready" and the first step, so that load balancers see it,
+    /// 0..=60000. Default 0.
+    pub unready_ms: u64,
+    /// Milliseconds for handing leaderships over, 0..=60000. Default 5000.
+    pub hand_over_ms: u64,
+    /// Milliseconds for finishing what is in flight, 0..=600000. Default 10000.
+    pub drain_ms: u64,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown { unready_ms: 0, hand_over_ms: 5_000, drain_ms: limits::SHUTDOWN_GRACE_MS }
+    }
+}
+
+/// What a node says on standard error.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// How lines look. Default `auto`.
+    pub format: LogFormat,
+    /// Which lines, as directives of `tracing-subscriber`'s `EnvFilter`, for example
+    /// `info,raftcache::raft=debug`. Default `info,openraft=warn`.
+    #[serde(deserialize_with = "text")]
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Auto, filter: "info,openraft=warn".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `human` on a terminal, else `json`.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// A valid configuration of a cluster of one node in memory: free ports, four small shards,
+    /// short timers. Set `node.data_dir` to a directory of the test.
+    pub fn for_tests() -> Config {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        Config {
+            node: Node { id: 1, ..Node::default() },
+            listen: Listen { grpc: any, http: any, peer: any },
+            cluster: Cluster {
+                expected_nodes: 1,
+                shards: 4,
+                replicas: 1,
+                shard_bytes_max: 4 * 1024 * 1024,
+                ..Cluster::default()
+            },
+            raft: Raft {
+                heartbeat_ms: 50,
+                election_ms_min: 250,
+                election_ms_max: 500,
+                ..Raft::default()
+            },
+            ..Config::default()
+        }
+    }
+
+    /// Addresses under which others reach this node: `advertise` where set, else `listen`.
+    pub fn advertised(&self) -> Addresses {
+        let or_listen = |advertised: &str, listen: SocketAddr| {
+            if advertised.is_empty() { listen.to_string() } else { advertised.to_owned() }
+        };
+        Addresses {
+            grpc: or_listen(&self.advertise.grpc, self.listen.grpc),
+            http: or_listen(&self.advertise.http, self.listen.http),
+            peer: or_listen(&self.advertise.peer, self.listen.peer),
+        }
+    }
+}

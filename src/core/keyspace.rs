@@ -1,0 +1,243 @@
+//! The cache entries of a group: a slab of entries in chunks, and an index from key to slab id.
+//!
+//! Slab ids are local to a replica: nothing that is replicated depends on them. The index hashes by
+//! the 4-byte key hash that touches carry, so a touch finds its keys by one probe.
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::types::ValueKind;
+
+/// Place of a cache entry in this replica's slab.
+pub type EntryId = u32;
+
+/// Deadline of an entry that never ends.
+pub const NEVER: u64 = u64::MAX;
+
+/// Logical bytes every entry costs besides its key and value.
+pub const ENTRY_OVERHEAD_BYTES: u64 = 64;
+
+/// Slots in one chunk of the slab: growing never moves entries.
+const CHUNK: usize = 4096;
+
+/// A cache entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Key and value, copied out of the batch into one allocation of their own.
+    pub data: Bytes,
+    /// When it ends, log time in milliseconds; `NEVER` if it does not.
+    pub deadline_ms: u64,
+    /// Version of the last write.
+    pub version: u64,
+    hash: u32,
+    key_len: u16,
+    /// How the value was given.
+    pub kind: ValueKind,
+}
+
+impl Entry {
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.data[..usize::from(self.key_len)]
+    }
+
+    /// The value: a cheap handle on the entry's allocation, which lives as long as the handle.
+    pub fn value(&self) -> Bytes {
+        self.data.slice(usize::from(self.key_len)..)
+    }
+
+    /// Length of the value.
+    pub fn value_len(&self) -> usize {
+        self.data.len() - usize::from(self.key_len)
+    }
+
+    /// Logical bytes it counts for.
+    pub fn bytes(&self) -> u64 {
+        logical_bytes(self.data.len())
+    }
+
+    /// Whether it is alive at this log time (INV-4: at its deadline it is gone).
+    pub fn is_alive(&self, log_time_ms: u64) -> bool {
+        self.deadline_ms > log_time_ms
+    }
+}
+
+/// What an entry is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The key, at most `u16::MAX` bytes.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// How it was given.
+    pub kind: ValueKind,
+    /// When it ends, log time in milliseconds.
+    pub deadline_ms: u64,
+    /// Version of the write.
+    pub version: u64,
+}
+
+/// Logical bytes of an entry whose key and value have `data_len` bytes together. The same on every
+/// replica, whatever its allocator does.
+pub fn logical_bytes(data_len: usize) -> u64 {
+    ENTRY_OVERHEAD_BYTES + (data_len as u64).next_multiple_of(16)
+}
+
+/// The cache entries of a group.
+#[derive(Debug)]
+pub struct Keyspace {
+    seed: u64,
+    chunks: Vec<Vec<Option<Entry>>>,
+    free: Vec<EntryId>,
+    index: HashTable<EntryId>,
+    /// Invariant: the sum of `Entry::bytes` over all entries.
+    bytes: u64,
+}
+
+/// Spreads a 4-byte key hash over the 64 bits the index uses (it takes the highest 7 and the lowest).
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn slot(chunks: &[Vec<Option<Entry>>], id: EntryId) -> Option<&Entry> {
+    chunks.get(id as usize / CHUNK)?.get(id as usize % CHUNK)?.as_ref()
+}
+
+impl Keyspace {
+    /// An empty keyspace whose key hash has this seed.
+    pub fn new(seed: u64) -> Self {
+        Keyspace { seed, chunks: Vec::new(), free: Vec::new(), index: HashTable::new(), bytes: 0 }
+    }
+
+    /// Seed of the key hash.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Entries held.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Logical bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The 4-byte seeded hash of a key, as touches carry it.
+    pub fn hash_of(&self, key: &[u8]) -> u32 {
+        xxh3_64_with_seed(key, self.seed) as u32
+    }
+
+    /// Finds a key, whose hash must be `hash_of(key)`.
+    pub fn find(&self, hash: u32, key: &[u8]) -> Option<EntryId> {
+        let same = |id: &EntryId| self.peek(*id).is_some_and(|e| e.hash == hash && e.key() == key);
+        self.index.find(spread(hash), same).copied()
+    }
+
+    /// Collects the entries whose key has this hash, oldest version first: the index's own order
+    /// is not the same on every replica.
+    pub fn find_hash(&self, hash: u32, found: &mut Vec<EntryId>) {
+        found.clear();
+        let has = |id: &EntryId| self.get(*id).hash == hash;
+        found.extend(self.index.iter_hash(spread(hash)).copied().filter(has));
+        if found.len() > 1 {
+            found.sort_unstable_by_key(|id| self.get(*id).version);
+        }
+    }
+
+    /// The entry at an id that is known to be held.
+    pub fn get(&self, id: EntryId) -> &Entry {
+        self.peek(id).expect("ids of held entries only")
+    }
+
+    /// The entry at an id, if any.
+    pub fn peek(&self, id: EntryId) -> Option<&Entry> {
+        slot(&self.chunks, id)
+    }
+
+    /// First id that was never used: every entry's id is below.
+    pub fn ids_end(&self) -> EntryId {
+        match self.chunks.last() {
+            Some(last) => ((self.chunks.len() - 1) * CHUNK + last.len()) as EntryId,
+            None => 0,
+        }
+    }
+
+    /// The id that the next `insert` will use.
+    pub fn next_id(&self) -> EntryId {
+        self.free.last().copied().unwrap_or_else(|| self.ids_end())
+    }
+
+    /// Copies key and value into an entry that does not keep the batch's buffer alive.
+    pub fn make(&self, parts: Parts<'_>) -> Entry {
+        let key_len = u16::try_from(parts.key.len()).expect("key length was checked at the door");
+        let mut data = Vec::with_capacity(parts.key.len() + parts.value.len());
+        data.extend_from_slice(parts.key);
+        data.extend_from_slice(parts.value);
+        Entry {
+            data: data.into(),
+            deadline_ms: parts.deadline_ms,
+            version: parts.version,
+            hash: self.hash_of(parts.key),
+            key_len,
+            kind: parts.kind,
+        }
+    }
+
+    /// Adds an entry whose key is not held.
+    pub fn insert(&mut self, entry: Entry) -> EntryId {
+        debug_assert!(self.find(entry.hash, entry.key()).is_none(), "key is held already");
+        self.bytes += entry.bytes();
+        let hash = spread(entry.hash);
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.chunks[id as usize / CHUNK][id as usize % CHUNK] = Some(entry);
+                id
+            }
+            None => self.append(entry),
+        };
+        let chunks = &self.chunks;
+        let rehash = |id: &EntryId| spread(slot(chunks, *id).expect("indexed ids are held").hash);
+        self.index.insert_unique(hash, id, rehash);
+        id
+    }
+
+    fn append(&mut self, entry: Entry) -> EntryId {
+        let id = self.ids_end();
+        assert!(id < EntryId::MAX, "the byte limit keeps entries below 2^32");
+        if self.chunks.last().is_none_or(|last| last.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        self.chunks.last_mut().expect("pushed above").push(Some(entry));
+        id
+    }
+
+    /// Puts another entry of the same key in an entry's place and gives the old one.
+    pub fn replace(&mut self, id: EntryId, entry: Entry) -> Entry {
+        let added = entry.bytes();
+        let place = self.chunks[id as usize / CHUNK][id as usize % CHUNK].as_mut();
+        let old = std::mem::replace(place.expect("ids of held entries only"), entry);
+        self.bytes = self.bytes - old.bytes() + added;
+        old
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, id: EntryId) -> Entry {
+        let place = &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK];
+        let old = place.take().expect("ids of held entries only");
+        self.index
+            .find_entry(spread(old.hash), |other| *other == id)
+            .expect("held entries are indexed")
+            .remove();
+        self.free.push(id);
+        self.bytes -= old.bytes();
+        old
+    }
+}

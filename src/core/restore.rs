@@ -1,0 +1,139 @@
+//! Builds a machine from the chunks of a snapshot, and believes none of them: order, checksums,
+//! counts, bytes and at last the digest must be what the header said.
+
+use bytes::Bytes;
+
+use super::eviction::{Eviction, Lru};
+use super::keyspace::{EntryId, Keyspace};
+use super::machine::{Machine, MachineConfig};
+use super::sessions::Sessions;
+use super::snapshot_record::{Chunk, EntryRecord, Header, Record, get_record};
+use crate::types::limits::KEY_BYTES_MAX;
+use crate::types::wire::Error;
+
+/// Collects the chunks of one snapshot, in order.
+#[derive(Debug, Default)]
+pub struct MachineRestorer {
+    sequence: u32,
+    state: Option<Partial>,
+    complete: bool,
+}
+
+#[derive(Debug)]
+struct Partial {
+    header: Header,
+    tag: u64,
+    keyspace: Keyspace,
+    /// Mark and id of each entry, in the order of the walk.
+    marks: Vec<(u64, EntryId)>,
+    sessions: Sessions,
+}
+
+impl MachineRestorer {
+    /// A collector that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next chunk.
+    ///
+    /// # Errors
+    /// If it is damaged, out of place, or of another snapshot. The restorer is of no use then.
+    pub fn push(&mut self, chunk: Bytes) -> Result<(), Error> {
+        let Chunk { tag, sequence, last, mut records } = Chunk::open(chunk)?;
+        if self.complete || sequence != self.sequence {
+            return Err(Error::Malformed { what: "snapshot chunk order" });
+        }
+        self.sequence += 1;
+        let state = match &mut self.state {
+            Some(state) => state,
+            none => none.insert(Partial::new(Header::decode(&mut records)?, tag)),
+        };
+        if tag != state.tag {
+            return Err(Error::Malformed { what: "snapshot tag" });
+        }
+        while !records.is_empty() {
+            state.add(get_record(&mut records)?)?;
+        }
+        self.complete = last;
+        Ok(())
+    }
+
+    /// Checks completeness and gives the machine.
+    ///
+    /// # Errors
+    /// If chunks are missing, or what they held is not what the header said.
+    pub fn finish(self) -> Result<Machine, Error> {
+        match self.state {
+            Some(state) if self.complete => state.finish(),
+            _ => Err(Error::Short { what: "snapshot" }),
+        }
+    }
+}
+
+impl Partial {
+    fn new(header: Header, tag: u64) -> Self {
+        Partial {
+            keyspace: Keyspace::new(header.hash_seed),
+            sessions: Sessions::new(header.hash_seed),
+            marks: Vec::new(),
+            header,
+            tag,
+        }
+    }
+
+    fn add(&mut self, record: Record) -> Result<(), Error> {
+        match record {
+            Record::Entry(entry) => self.add_entry(&entry),
+            Record::Session(id, session) => match self.sessions.import(id, session) {
+                true => Ok(()),
+                false => Err(Error::Malformed { what: "snapshot session" }),
+            },
+        }
+    }
+
+    fn add_entry(&mut self, record: &EntryRecord) -> Result<(), Error> {
+        let parts = record.parts();
+        let malformed = Err(Error::Malformed { what: "snapshot entry" });
+        let hash = self.keyspace.hash_of(parts.key);
+        if parts.key.len() > KEY_BYTES_MAX || self.keyspace.find(hash, parts.key).is_some() {
+            return malformed;
+        }
+        let entry = self.keyspace.make(parts);
+        if self.keyspace.bytes() + entry.bytes() > self.header.bytes {
+            return malformed;
+        }
+        let id = self.keyspace.insert(entry);
+        self.marks.push((record.mark, id));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Machine, Error> {
+        let header = &self.header;
+        self.marks.sort_unstable();
+        let distinct = self.marks.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let in_range = self.marks.first().is_none_or(|(mark, _)| *mark > 0)
+            && self.marks.last().is_none_or(|(mark, _)| *mark <= header.tick);
+        let counted = self.keyspace.len() as u64 == header.keys
+            && self.keyspace.bytes() == header.bytes
+            && self.sessions.len() as u64 == header.sessions;
+        if !(distinct && in_range && counted) {
+            return Err(Error::Malformed { what: "snapshot totals" });
+        }
+        let mut order = Lru::at_tick(header.tick);
+        for (mark, id) in &self.marks {
+            order.import(*id, *mark);
+        }
+        let config = MachineConfig {
+            bytes_max: header.bytes_max,
+            hash_seed: header.hash_seed,
+            owned: self.header.owned.clone(),
+        };
+        let (time_ms, digest) = (header.log_time_ms, header.digest);
+        let machine = Machine::assemble(config, time_ms, self.keyspace, order, self.sessions)?;
+        if machine.digest() != digest {
+            return Err(Error::Malformed { what: "snapshot digest" });
+        }
+        Ok(machine)
+    }
+}

@@ -1,0 +1,110 @@
+//! A point-in-time walk over the machine while later entries are applied.
+//!
+//! The walk goes over the slab in chunks. Whatever changes in a place it has not come to yet is
+//! first saved as a pre-image (a pointer to the old value, not a copy): Dragonfly's way. A bitmap
+//! remembers which places are dealt with, so each entry of the snapshot's point is given exactly
+//! once, and there are never more pre-images than entries at that point (INV-8).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::eviction::Eviction;
+use super::keyspace::{Entry, EntryId, Keyspace};
+use super::sessions::Session;
+use super::snapshot_record::{ChunkWriter, Header};
+
+/// Places looked at in one chunk: bounds the time of a chunk when the slab has many holes.
+const PLACES_PER_CHUNK_MAX: u32 = 64 * 1024;
+
+/// A walk under way.
+#[derive(Debug)]
+pub struct Walk {
+    header: Header,
+    tag: u64,
+    sequence: u32,
+    /// Places at the snapshot's point are below.
+    end: EntryId,
+    /// Places below were walked.
+    next: EntryId,
+    /// One bit a place: saved as a pre-image, or empty at the snapshot's point and used since.
+    settled: Vec<u64>,
+    preimages: VecDeque<(Entry, u64)>,
+    sessions: VecDeque<(u128, Arc<Session>)>,
+    finished: bool,
+}
+
+impl Walk {
+    /// Begins a walk of the present state.
+    pub fn new(header: Header, keyspace: &Keyspace, sessions: Vec<(u128, Arc<Session>)>) -> Self {
+        let end = keyspace.ids_end();
+        Walk {
+            tag: header.tag(),
+            header,
+            sequence: 0,
+            end,
+            next: 0,
+            settled: vec![0; (end as usize).div_ceil(64)],
+            preimages: VecDeque::new(),
+            sessions: sessions.into(),
+            finished: false,
+        }
+    }
+
+    /// Called before the entry at a place changes, goes, or comes (`None`).
+    pub fn before_change(&mut self, id: EntryId, entry: Option<&Entry>, order: &impl Eviction) {
+        if id >= self.end || id < self.next || self.is_settled(id) {
+            return;
+        }
+        self.settled[id as usize / 64] |= 1 << (id % 64);
+        if let Some(entry) = entry {
+            self.preimages.push_back((entry.clone(), order.export(id)));
+        }
+    }
+
+    fn is_settled(&self, id: EntryId) -> bool {
+        self.settled[id as usize / 64] & (1 << (id % 64)) != 0
+    }
+
+    /// Pre-images waiting to be written.
+    pub fn preimages(&self) -> usize {
+        self.preimages.len()
+    }
+
+    /// Writes the next chunk of about `bytes_max` bytes, `None` when all has been given.
+    pub fn chunk(
+        &mut self,
+        keyspace: &Keyspace,
+        order: &impl Eviction,
+        bytes_max: usize,
+    ) -> Option<Bytes> {
+        if self.finished {
+            return None;
+        }
+        let mut out = ChunkWriter::new(self.tag, self.sequence, &self.header);
+        self.sequence += 1;
+        let bytes_max = bytes_max.max(1);
+        // Pre-images first, so that they free their memory soon.
+        while out.records_bytes() < bytes_max {
+            let Some((entry, mark)) = self.preimages.pop_front() else { break };
+            out.entry(&entry, mark);
+        }
+        let places_end = self.end.min(self.next.saturating_add(PLACES_PER_CHUNK_MAX));
+        while out.records_bytes() < bytes_max && self.next < places_end {
+            if !self.is_settled(self.next)
+                && let Some(entry) = keyspace.peek(self.next)
+            {
+                out.entry(entry, order.export(self.next));
+            }
+            self.next += 1;
+        }
+        let entries_done = self.next == self.end && self.preimages.is_empty();
+        while entries_done && out.records_bytes() < bytes_max {
+            let Some((id, session)) = self.sessions.pop_front() else { break };
+            out.session(id, &session);
+        }
+        self.finished = entries_done && self.sessions.is_empty();
+        Some(out.seal(self.finished))
+    }
+}

@@ -1,0 +1,324 @@
+//! The bytes of a snapshot. A chunk is
+//!
+//! ```text
+//! magic u32 | format u8 | tag u64 | sequence u32 | last u8 | records | crc32c u32
+//! ```
+//!
+//! little-endian. The tag is the hash of the header, the same in all chunks of one snapshot; the
+//! sequence counts from 0; so a missing, swapped or foreign chunk is seen. The records of chunk 0
+//! begin with the header. Append only.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::digest::{kind_of_tag, kind_tag};
+use super::keyspace::{Entry, Parts};
+use super::sessions::Session;
+use super::slot_set::SlotSet;
+use crate::types::limits::SESSION_REPLIES_MAX;
+use crate::types::wire::{
+    Error, get_bytes, get_u8, get_u32, get_u64, get_varint, put_bytes, put_varint,
+};
+use crate::types::{Refusal, Reply, RoutingEpoch, Version};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"RCSN");
+const FORMAT: u8 = 1;
+const FRAME_BYTES: usize = 4 + 1 + 8 + 4 + 1;
+const CRC_BYTES: usize = 4;
+
+const RECORD_ENTRY: u8 = 1;
+const RECORD_SESSION: u8 = 2;
+
+/// What a snapshot says of the whole machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Log time, milliseconds.
+    pub log_time_ms: u64,
+    /// Limit of logical bytes.
+    pub bytes_max: u64,
+    /// Seed of the key hash.
+    pub hash_seed: u64,
+    /// Ticks of the eviction order.
+    pub tick: u64,
+    /// Cache entries.
+    pub keys: u64,
+    /// Logical bytes of them.
+    pub bytes: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Digest of the machine.
+    pub digest: u64,
+    /// Slots owned.
+    pub owned: SlotSet,
+}
+
+impl Header {
+    fn encode(&self, out: &mut BytesMut) {
+        for value in [
+            self.log_time_ms,
+            self.bytes_max,
+            self.hash_seed,
+            self.tick,
+            self.keys,
+            self.bytes,
+            self.sessions,
+            self.digest,
+        ] {
+            out.put_u64_le(value);
+        }
+        out.put_slice(&self.owned.to_bytes());
+    }
+
+    /// Reads a header off the front of chunk 0's records.
+    pub fn decode(input: &mut Bytes) -> Result<Self, Error> {
+        let what = "snapshot header";
+        let mut header = Header {
+            log_time_ms: get_u64(input, what)?,
+            bytes_max: get_u64(input, what)?,
+            hash_seed: get_u64(input, what)?,
+            tick: get_u64(input, what)?,
+            keys: get_u64(input, what)?,
+            bytes: get_u64(input, what)?,
+            sessions: get_u64(input, what)?,
+            digest: get_u64(input, what)?,
+            owned: SlotSet::empty(),
+        };
+        if input.remaining() < SlotSet::ENCODED_BYTES {
+            return Err(Error::Short { what });
+        }
+        header.owned = SlotSet::from_bytes(&input.split_to(SlotSet::ENCODED_BYTES))?;
+        Ok(header)
+    }
+
+    /// Names the snapshot: the hash of its header.
+    pub fn tag(&self) -> u64 {
+        let mut out = BytesMut::new();
+        self.encode(&mut out);
+        xxh3_64(&out)
+    }
+}
+
+/// A chunk being written.
+#[derive(Debug)]
+pub struct ChunkWriter {
+    out: BytesMut,
+    /// Where the records begin, after frame and header.
+    records_at: usize,
+}
+
+impl ChunkWriter {
+    /// Begins chunk `sequence` of the snapshot `tag`; chunk 0 takes the header.
+    pub fn new(tag: u64, sequence: u32, header: &Header) -> Self {
+        let mut out = BytesMut::with_capacity(4096);
+        out.put_u32_le(MAGIC);
+        out.put_u8(FORMAT);
+        out.put_u64_le(tag);
+        out.put_u32_le(sequence);
+        out.put_u8(0);
+        if sequence == 0 {
+            header.encode(&mut out);
+        }
+        ChunkWriter { records_at: out.len(), out }
+    }
+
+    /// Bytes of records so far. Frame and header do not count: a chunk of any size makes progress.
+    pub fn records_bytes(&self) -> usize {
+        self.out.len() - self.records_at
+    }
+
+    /// Appends a cache entry and its mark in the eviction order.
+    pub fn entry(&mut self, entry: &Entry, mark: u64) {
+        let out = &mut self.out;
+        out.put_u8(RECORD_ENTRY);
+        out.put_u8(kind_tag(entry.kind));
+        // Deadlines are milliseconds since 1970 or never (all ones): fixed width is shorter.
+        out.put_u64_le(entry.deadline_ms);
+        put_varint(out, entry.version);
+        put_varint(out, mark);
+        put_bytes(out, entry.key());
+        put_varint(out, entry.value_len() as u64);
+        out.put_slice(&entry.data[entry.key().len()..]);
+    }
+
+    /// Appends a session.
+    pub fn session(&mut self, id: u128, session: &Session) {
+        let out = &mut self.out;
+        out.put_u8(RECORD_SESSION);
+        out.put_u128_le(id);
+        put_varint(out, session.used_ms);
+        put_varint(out, session.forgotten_below);
+        put_varint(out, session.replies.len() as u64);
+        for (sequence, reply) in &session.replies {
+            put_varint(out, *sequence);
+            put_reply(out, reply);
+        }
+    }
+
+    /// Ends the chunk.
+    pub fn seal(mut self, last: bool) -> Bytes {
+        self.out[FRAME_BYTES - 1] = u8::from(last);
+        let crc = crc32c::crc32c(&self.out);
+        self.out.put_u32_le(crc);
+        self.out.freeze()
+    }
+}
+
+/// A chunk whose frame and checksum are sound.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// Which snapshot it belongs to.
+    pub tag: u64,
+    /// Its place.
+    pub sequence: u32,
+    /// Whether it ends the snapshot.
+    pub last: bool,
+    /// The records, in chunk 0 after the header.
+    pub records: Bytes,
+}
+
+impl Chunk {
+    /// Checks the frame and the checksum.
+    ///
+    /// # Errors
+    /// If the chunk was truncated or altered, or is no chunk.
+    pub fn open(mut chunk: Bytes) -> Result<Self, Error> {
+        if chunk.len() < FRAME_BYTES + CRC_BYTES {
+            return Err(Error::Short { what: "snapshot chunk" });
+        }
+        let mut crc = chunk.split_off(chunk.len() - CRC_BYTES);
+        if crc.get_u32_le() != crc32c::crc32c(&chunk) {
+            return Err(Error::Malformed { what: "snapshot chunk checksum" });
+        }
+        if get_u32(&mut chunk, "snapshot magic")? != MAGIC {
+            return Err(Error::Malformed { what: "snapshot magic" });
+        }
+        let format = get_u8(&mut chunk, "snapshot format")?;
+        if format != FORMAT {
+            return Err(Error::Tag { what: "snapshot format", tag: u64::from(format) });
+        }
+        Ok(Chunk {
+            tag: get_u64(&mut chunk, "snapshot tag")?,
+            sequence: get_u32(&mut chunk, "snapshot sequence")?,
+            last: get_u8(&mut chunk, "snapshot last mark")? != 0,
+            records: chunk,
+        })
+    }
+}
+
+/// One record of a snapshot.
+#[derive(Debug)]
+pub enum Record {
+    /// A cache entry.
+    Entry(EntryRecord),
+    /// A session.
+    Session(u128, Session),
+}
+
+/// A cache entry; key and value are slices of the chunk.
+#[derive(Debug)]
+pub struct EntryRecord {
+    key: Bytes,
+    value: Bytes,
+    kind: crate::types::ValueKind,
+    deadline_ms: u64,
+    version: u64,
+    /// Mark in the eviction order.
+    pub mark: u64,
+}
+
+impl EntryRecord {
+    /// What the entry is made of.
+    pub fn parts(&self) -> Parts<'_> {
+        Parts {
+            key: &self.key,
+            value: &self.value,
+            kind: self.kind,
+            deadline_ms: self.deadline_ms,
+            version: self.version,
+        }
+    }
+}
+
+/// Reads the next record.
+///
+/// # Errors
+/// If the bytes are none.
+pub fn get_record(input: &mut Bytes) -> Result<Record, Error> {
+    match get_u8(input, "snapshot record")? {
+        RECORD_ENTRY => get_entry(input).map(Record::Entry),
+        RECORD_SESSION => get_session(input),
+        tag => Err(Error::Tag { what: "snapshot record", tag: u64::from(tag) }),
+    }
+}
+
+fn get_entry(input: &mut Bytes) -> Result<EntryRecord, Error> {
+    let tag = get_u8(input, "value kind")?;
+    let kind = kind_of_tag(tag).ok_or(Error::Tag { what: "value kind", tag: u64::from(tag) })?;
+    Ok(EntryRecord {
+        kind,
+        deadline_ms: get_u64(input, "deadline")?,
+        version: get_varint(input, "version")?,
+        mark: get_varint(input, "eviction mark")?,
+        key: get_bytes(input, "key")?,
+        value: get_bytes(input, "value")?,
+    })
+}
+
+fn get_session(input: &mut Bytes) -> Result<Record, Error> {
+    if input.remaining() < 16 {
+        return Err(Error::Short { what: "session id" });
+    }
+    let id = input.get_u128_le();
+    let mut session = Session {
+        used_ms: get_varint(input, "session use")?,
+        forgotten_below: get_varint(input, "session window")?,
+        ..Session::default()
+    };
+    let count = get_varint(input, "session replies")?;
+    if count > SESSION_REPLIES_MAX as u64 {
+        return Err(Error::Malformed { what: "session replies" });
+    }
+    for _ in 0..count {
+        let sequence = get_varint(input, "session sequence")?;
+        session.replies.push_back((sequence, get_reply(input)?));
+    }
+    Ok(Record::Session(id, session))
+}
+
+fn put_reply(out: &mut BytesMut, reply: &Reply) {
+    let (tag, fields) = match reply {
+        Reply::Set { version } => (1, [Some(version.0), None]),
+        Reply::Deleted { version } => (2, [Some(version.0), None]),
+        Reply::NotFound => (3, [None, None]),
+        Reply::ConditionFailed { current: None } => (4, [None, None]),
+        Reply::ConditionFailed { current: Some(version) } => (5, [Some(version.0), None]),
+        Reply::Done => (6, [None, None]),
+        Reply::Refused(Refusal::TooLarge { bytes, bytes_max }) => {
+            (7, [Some(*bytes), Some(*bytes_max)])
+        }
+        Reply::Refused(Refusal::NotOwner { epoch }) => (8, [Some(epoch.0), None]),
+        Reply::Refused(Refusal::SessionExpired) => (9, [None, None]),
+    };
+    out.put_u8(tag);
+    fields.into_iter().flatten().for_each(|field| put_varint(out, field));
+}
+
+fn get_reply(input: &mut Bytes) -> Result<Reply, Error> {
+    let what = "remembered reply";
+    let version = |input: &mut Bytes| get_varint(input, what).map(Version);
+    Ok(match get_u8(input, what)? {
+        1 => Reply::Set { version: version(input)? },
+        2 => Reply::Deleted { version: version(input)? },
+        3 => Reply::NotFound,
+        4 => Reply::ConditionFailed { current: None },
+        5 => Reply::ConditionFailed { current: Some(version(input)?) },
+        6 => Reply::Done,
+        7 => Reply::Refused(Refusal::TooLarge {
+            bytes: get_varint(input, what)?,
+            bytes_max: get_varint(input, what)?,
+        }),
+        8 => Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(get_varint(input, what)?) }),
+        9 => Reply::Refused(Refusal::SessionExpired),
+        tag => return Err(Error::Tag { what, tag: u64::from(tag) }),
+    })
+}

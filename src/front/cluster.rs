@@ -1,0 +1,151 @@
+//! The status of a whole cluster, gathered over HTTP from any node.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+use super::page::{StatusPage, TableSummary};
+use super::render;
+use crate::service::NodeStatus;
+use crate::types::NodeId;
+use crate::types::limits::FRAME_BYTES_MAX;
+use crate::types::task::spawn;
+
+/// Address of a node's HTTP port when none is given.
+pub const HTTP_ADDR_DEFAULT: &str = "127.0.0.1:8081";
+/// Exit code of a status that could not be gathered from every node, or found one not ready.
+pub const EXIT_DEGRADED: u8 = 1;
+
+/// What `status` asks for.
+#[derive(Clone, Debug)]
+pub struct StatusOptions {
+    /// `host:port` of any node's HTTP port.
+    pub http_addr: String,
+    /// How long to wait for each node.
+    pub timeout: Duration,
+    /// Answer in JSON.
+    pub json: bool,
+}
+
+/// The status of a cluster; the JSON of `raftcache status --json`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Newest routing table that any node holds.
+    pub table: TableSummary,
+    /// One for each node of the table, by id.
+    pub nodes: Vec<NodeReport>,
+}
+
+/// What a node said, or why it did not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The node.
+    pub node: NodeId,
+    /// What it said.
+    pub status: Option<NodeStatus>,
+    /// Why it said nothing.
+    pub error: Option<String>,
+}
+
+impl ClusterStatus {
+    /// Every node answered and is ready.
+    pub fn healthy(&self) -> bool {
+        self.nodes.iter().all(|report| report.status.as_ref().is_some_and(|s| s.ready))
+    }
+}
+
+/// Writes the status of the cluster. Exit code 1 if a node is missing or not ready.
+///
+/// # Errors
+/// If the first node cannot be asked.
+pub async fn run_status(options: &StatusOptions, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let status = gather(&options.http_addr, options.timeout).await?;
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+    } else {
+        out.write_all(render::cluster(&status).as_bytes())?;
+    }
+    Ok(if status.healthy() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_DEGRADED) })
+}
+
+/// Asks one node for the table and then every node of it.
+///
+/// # Errors
+/// If the first node cannot be asked; others that fail are reported within.
+pub async fn gather(http_addr: &str, timeout: Duration) -> anyhow::Result<ClusterStatus> {
+    let first = fetch(http_addr, timeout).await?;
+    let asked = first.table.nodes.iter().filter(|node| node.node != first.status.node);
+    let others = join_all(asked.map(|node| async move {
+        let page = fetch(&node.http_addr, timeout).await;
+        (node.node, page.map_err(|error| format!("{error:#}")))
+    }))
+    .await;
+    let mut table = first.table.clone();
+    let mut nodes =
+        vec![NodeReport { node: first.status.node, status: Some(first.status), error: None }];
+    for (node, page) in others {
+        nodes.push(match page {
+            Ok(page) => {
+                if page.table.epoch > table.epoch {
+                    table = page.table;
+                }
+                NodeReport { node, status: Some(page.status), error: None }
+            }
+            Err(error) => NodeReport { node, status: None, error: Some(error) },
+        });
+    }
+    nodes.sort_by_key(|report| report.node);
+    Ok(ClusterStatus { table, nodes })
+}
+
+/// One node's page.
+///
+/// # Errors
+/// If the node cannot be reached, does not answer in time, or answers something else.
+pub async fn fetch(http_addr: &str, timeout: Duration) -> anyhow::Result<StatusPage> {
+    let (code, body) = http_get(http_addr, "/status", timeout).await?;
+    ensure!(code == 200, "{http_addr} answered {code}");
+    serde_json::from_slice(&body).with_context(|| format!("{http_addr} sent no status page"))
+}
+
+/// `GET path`: the code and the body, of at most `FRAME_BYTES_MAX` bytes.
+///
+/// # Errors
+/// If the node cannot be reached, does not answer in time, or breaks off.
+pub async fn http_get(
+    http_addr: &str,
+    path: &str,
+    timeout: Duration,
+) -> anyhow::Result<(u16, Bytes)> {
+    let get = async {
+        let socket = TcpStream::connect(http_addr).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+        // Its errors reach us through the sender.
+        let connection = spawn("status connection", connection);
+        let request = http::Request::get(path)
+            .header(http::header::HOST, http_addr)
+            .header(http::header::CONNECTION, "close")
+            .body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        let code = response.status().as_u16();
+        let body = Limited::new(response.into_body(), FRAME_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| anyhow::anyhow!("body: {error}"))?;
+        connection.abort();
+        anyhow::Ok((code, body.to_bytes()))
+    };
+    tokio::time::timeout(timeout, get)
+        .await
+        .with_context(|| format!("{http_addr} did not answer in {timeout:?}"))?
+        .with_context(|| format!("cannot ask {http_addr}"))
+}

@@ -1,0 +1,202 @@
+//! Messages of `cache.proto` <-> the one request type. Input is checked on the way.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::validate::{self, invalid};
+use super::{FrontLimits, pb};
+use crate::service::{Operation, Response};
+use crate::types::{
+    Condition, Consistency, Delete, Error, Expiry, Found, Freshness, Query, Reason, Reply,
+    RequestId, Set, Value, ValueKind, Version,
+};
+
+/// An operation and the identity under which it may be retried.
+pub type Checked = (Operation, Option<RequestId>);
+
+/// Checks a set.
+pub fn set(limits: &FrontLimits, request: pb::SetRequest) -> Result<Checked, Error> {
+    use pb::set_request::{KeyForm, ValueForm};
+    let key = match request.key_form {
+        Some(KeyForm::Key(text)) => Bytes::from(text),
+        Some(KeyForm::KeyBytes(bytes)) => bytes,
+        None => Bytes::new(),
+    };
+    let key = validate::key(limits, key)?;
+    let (data, kind) = match request.value_form {
+        Some(ValueForm::Value(text)) => (Bytes::from(text), ValueKind::Text),
+        Some(ValueForm::ValueBytes(bytes)) => (bytes, ValueKind::Bytes),
+        None => return Err(invalid("value", "neither value nor value_bytes is given")),
+    };
+    let value = Value { data: validate::value(limits, data)?, kind };
+    let expiry = expiry(limits, request.expiry)?;
+    let condition = condition(request.condition)?;
+    let set = Set { key, value, expiry, condition };
+    Ok((Operation::Set(set), request_id(request.request_id)?))
+}
+
+/// Checks a delete. `if_absent` is refused: it could never delete anything.
+pub fn delete(limits: &FrontLimits, request: pb::DeleteRequest) -> Result<Checked, Error> {
+    use pb::delete_request::KeyForm;
+    let key = match request.key_form {
+        Some(KeyForm::Key(text)) => Bytes::from(text),
+        Some(KeyForm::KeyBytes(bytes)) => bytes,
+        None => Bytes::new(),
+    };
+    let key = validate::key(limits, key)?;
+    let condition = condition(request.condition)?;
+    if condition == Condition::IfAbsent {
+        return Err(invalid("condition.if_absent", "is not allowed for Delete"));
+    }
+    let delete = Delete { key, condition };
+    Ok((Operation::Delete(delete), request_id(request.request_id)?))
+}
+
+/// Checks a get.
+pub fn get(limits: &FrontLimits, request: pb::GetRequest) -> Result<Checked, Error> {
+    use pb::get_request::KeyForm;
+    let key = match request.key_form {
+        Some(KeyForm::Key(text)) => Bytes::from(text),
+        Some(KeyForm::KeyBytes(bytes)) => bytes,
+        None => Bytes::new(),
+    };
+    let key = validate::key(limits, key)?;
+    let consistency = consistency(request.consistency, request.max_staleness)?;
+    Ok((Operation::Get { query: Query { key }, consistency }, None))
+}
+
+/// A length of time that is not negative.
+pub fn duration(field: &'static str, ttl: pb::Ttl) -> Result<Duration, Error> {
+    validate::duration(field, ttl.seconds, ttl.nanos)
+}
+
+fn expiry(limits: &FrontLimits, expiry: Option<pb::set_request::Expiry>) -> Result<Expiry, Error> {
+    use pb::set_request::Expiry as Wire;
+    Ok(match expiry {
+        None | Some(Wire::KeepTtl(false)) => Expiry::Never,
+        Some(Wire::KeepTtl(true)) => Expiry::Keep,
+        Some(Wire::Ttl(ttl)) => Expiry::AfterMs(validate::ttl_ms(limits, duration("ttl", ttl)?)?),
+        Some(Wire::ExpireAtMs(at_ms)) => Expiry::AtMs(validate::expire_at_ms(at_ms)?),
+    })
+}
+
+fn condition(condition: Option<pb::Condition>) -> Result<Condition, Error> {
+    use pb::condition::Kind;
+    let Some(condition) = condition else { return Ok(Condition::Always) };
+    match condition.kind {
+        Some(Kind::IfAbsent(true)) => Ok(Condition::IfAbsent),
+        Some(Kind::IfPresent(true)) => Ok(Condition::IfPresent),
+        Some(Kind::IfAbsent(false)) => Err(invalid("condition.if_absent", "must be true")),
+        Some(Kind::IfPresent(false)) => Err(invalid("condition.if_present", "must be true")),
+        Some(Kind::IfVersion(0)) => {
+            Err(invalid("condition.if_version", "is 0; versions start at 1"))
+        }
+        Some(Kind::IfVersion(version)) => Ok(Condition::IfVersion(Version(version))),
+        None => Err(invalid(
+            "condition",
+            "is empty or of an unknown kind; one of if_absent, if_present, if_version is allowed",
+        )),
+    }
+}
+
+fn consistency(number: i32, max_staleness: Option<pb::Ttl>) -> Result<Consistency, Error> {
+    let wanted = pb::Consistency::try_from(number)
+        .map_err(|_| invalid("consistency", format!("{number} is unknown; 0 to 3 are allowed")))?;
+    let staleness = max_staleness.map(|ttl| duration("max_staleness", ttl)).transpose()?;
+    match (wanted, staleness) {
+        (pb::Consistency::Bounded, Some(time)) => {
+            Ok(Consistency::Bounded { staleness_ms_max: validate::millis_up(time) })
+        }
+        (pb::Consistency::Bounded, None) => {
+            Err(invalid("max_staleness", "is required for BOUNDED"))
+        }
+        (_, Some(_)) => Err(invalid("max_staleness", "is only allowed with BOUNDED")),
+        (pb::Consistency::Linearizable, None) => Ok(Consistency::Linearizable),
+        (pb::Consistency::Lease, None) => Ok(Consistency::Lease),
+        (pb::Consistency::Stale, None) => Ok(Consistency::Stale),
+    }
+}
+
+fn request_id(id: Option<pb::RequestId>) -> Result<Option<RequestId>, Error> {
+    id.map(|id| validate::request_id(&id.session, id.sequence)).transpose()
+}
+
+/// Milliseconds as a message.
+pub fn ttl_of_ms(ms: u64) -> pb::Ttl {
+    let nanos = i32::try_from(ms % 1_000 * 1_000_000).expect("less than 1e9");
+    pb::Ttl { seconds: i64::try_from(ms / 1_000).expect("u64::MAX / 1000 fits"), nanos }
+}
+
+fn version(version: Option<Version>) -> u64 {
+    version.map_or(0, |v| v.0)
+}
+
+/// An answer that does not belong to its question: a fault of this node.
+fn mismatch(response: &Response) -> Error {
+    Reason::Internal { detail: format!("answer of another operation: {response:?}") }.into()
+}
+
+/// Answer to a set.
+pub fn set_response(response: Response) -> Result<pb::SetResponse, Error> {
+    match response {
+        Response::Written(Reply::Set { version }) => {
+            Ok(pb::SetResponse { applied: true, version: version.0 })
+        }
+        Response::Written(Reply::ConditionFailed { current }) => {
+            Ok(pb::SetResponse { applied: false, version: version(current) })
+        }
+        other => Err(mismatch(&other)),
+    }
+}
+
+/// Answer to a delete.
+pub fn delete_response(response: Response) -> Result<pb::DeleteResponse, Error> {
+    match response {
+        Response::Written(Reply::Deleted { version }) => {
+            Ok(pb::DeleteResponse { found: true, applied: true, version: version.0 })
+        }
+        Response::Written(Reply::NotFound) => {
+            Ok(pb::DeleteResponse { found: false, applied: false, version: 0 })
+        }
+        Response::Written(Reply::ConditionFailed { current }) => Ok(pb::DeleteResponse {
+            found: current.is_some(),
+            applied: false,
+            version: version(current),
+        }),
+        other => Err(mismatch(&other)),
+    }
+}
+
+/// Answer to a get.
+pub fn get_response(response: Response) -> Result<pb::GetResponse, Error> {
+    let Response::Read { found, freshness } = response else { return Err(mismatch(&response)) };
+    let freshness = Some(freshness_message(freshness));
+    let Some(Found { value, version, ttl_ms }) = found else {
+        return Ok(pb::GetResponse { freshness, ..pb::GetResponse::default() });
+    };
+    Ok(pb::GetResponse {
+        found: true,
+        value_form: Some(value_form(value)),
+        version: version.0,
+        ttl: ttl_ms.map(ttl_of_ms),
+        freshness,
+    })
+}
+
+fn freshness_message(freshness: Freshness) -> pb::Freshness {
+    let Freshness { term, index, age_ms } = freshness;
+    pb::Freshness { term, index, age: (age_ms > 0).then(|| ttl_of_ms(age_ms)) }
+}
+
+fn value_form(value: Value) -> pb::get_response::ValueForm {
+    use pb::get_response::ValueForm;
+    match value.kind {
+        ValueKind::Bytes => ValueForm::ValueBytes(value.data),
+        // The door that took it checked that it is UTF-8; bytes are the honest answer if not.
+        ValueKind::Text => match String::from_utf8(Vec::from(value.data)) {
+            Ok(text) => ValueForm::Value(text),
+            Err(error) => ValueForm::ValueBytes(error.into_bytes().into()),
+        },
+    }
+}

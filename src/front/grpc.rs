@@ -1,0 +1,167 @@
+//! The gRPC door: `cache.CacheService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::door::{Door, Kind};
+use super::pipeline::{self, PipelineStream};
+use super::{convert, pb, status, validate};
+use crate::core::table::RoutingTable;
+use crate::service::{Execute, NodeStatus};
+use crate::types::Error;
+
+/// Serves `cache.CacheService` by `S`.
+#[derive(Debug)]
+pub struct CacheGrpc<S> {
+    door: Arc<Door<S>>,
+    cancel: CancellationToken,
+}
+
+impl<S: Execute> CacheGrpc<S> {
+    /// A door; pipelines end when `cancel` is cancelled.
+    pub fn new(door: Arc<Door<S>>, cancel: CancellationToken) -> Self {
+        CacheGrpc { door, cancel }
+    }
+
+    fn refuse(&self, error: &Error) -> Status {
+        status::status(error, &self.door.table())
+    }
+
+    /// Checks, runs and translates one unary operation.
+    async fn unary<Q, A>(
+        &self,
+        kind: Kind,
+        request: Request<Q>,
+        check: impl FnOnce(&super::FrontLimits, Q) -> Result<convert::Checked, Error>,
+        answer: impl FnOnce(crate::service::Response) -> Result<A, Error>,
+    ) -> Result<Response<A>, Status> {
+        let (metadata, _, message) = request.into_parts();
+        let timeout = grpc_timeout(&metadata).map_err(|error| self.refuse(&error))?;
+        let deadline = self.door.deadline(timeout);
+        let checked = check(&self.door.limits, message);
+        let result = self.door.run(kind, checked, deadline, traceparent(&metadata)).await;
+        result.and_then(answer).map(Response::new).map_err(|error| self.refuse(&error))
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
+    async fn set(
+        &self,
+        request: Request<pb::SetRequest>,
+    ) -> Result<Response<pb::SetResponse>, Status> {
+        self.unary(Kind::Set, request, convert::set, convert::set_response).await
+    }
+
+    async fn get(
+        &self,
+        request: Request<pb::GetRequest>,
+    ) -> Result<Response<pb::GetResponse>, Status> {
+        self.unary(Kind::Get, request, convert::get, convert::get_response).await
+    }
+
+    async fn delete(
+        &self,
+        request: Request<pb::DeleteRequest>,
+    ) -> Result<Response<pb::DeleteResponse>, Status> {
+        self.unary(Kind::Delete, request, convert::delete, convert::delete_response).await
+    }
+
+    async fn health(
+        &self,
+        _request: Request<pb::HealthRequest>,
+    ) -> Result<Response<pb::HealthResponse>, Status> {
+        Ok(Response::new(health(self.door.service.status(), &self.door.table())))
+    }
+
+    type PipelineStream = PipelineStream;
+
+    async fn pipeline(
+        &self,
+        request: Request<Streaming<pb::PipelineRequest>>,
+    ) -> Result<Response<PipelineStream>, Status> {
+        let (metadata, _, input) = request.into_parts();
+        let timeout = grpc_timeout(&metadata).map_err(|error| self.refuse(&error))?;
+        let trace = traceparent(&metadata).map(str::to_owned);
+        let door = Arc::clone(&self.door);
+        let cancel = self.cancel.clone();
+        Ok(Response::new(pipeline::run(door, input, timeout, trace, cancel)))
+    }
+}
+
+fn health(node: NodeStatus, table: &RoutingTable) -> pb::HealthResponse {
+    use pb::health_response::Status as Wire;
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let status = if node.ready { Wire::Serving } else { Wire::NotReady };
+    pb::HealthResponse {
+        status: status.into(),
+        not_ready_because: node.not_ready_because,
+        node_id: node.node.0,
+        version: node.version,
+        routing_epoch: table.epoch.0,
+        nodes: count(table.nodes.len()),
+        shards: count(table.shards.len()),
+        replicas: count(node.replicas.len()),
+        leaders: count(node.replicas.iter().filter(|r| r.role == "leader").count()),
+    }
+}
+
+fn traceparent(metadata: &MetadataMap) -> Option<&str> {
+    metadata.get("traceparent")?.to_str().ok()
+}
+
+/// How long the caller waits: at most eight digits and a unit
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+fn grpc_timeout(metadata: &MetadataMap) -> Result<Option<Duration>, Error> {
+    let Some(header) = metadata.get("grpc-timeout") else { return Ok(None) };
+    let malformed = || {
+        let allowed = "1 to 8 digits and one of H M S m u n are allowed";
+        validate::invalid("grpc-timeout", format!("is malformed; {allowed}"))
+    };
+    let text = header.to_str().map_err(|_| malformed())?;
+    // A header value that is text is ASCII, so the last character is one byte.
+    let (digits, unit) = text.split_at(text.len().saturating_sub(1));
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(malformed());
+    }
+    let amount: u64 = digits.parse().map_err(|_| malformed())?;
+    Ok(Some(match unit {
+        "H" => Duration::from_secs(amount * 3_600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return Err(malformed()),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<Duration>, Error> {
+        let mut map = MetadataMap::new();
+        map.insert("grpc-timeout", text.parse().unwrap());
+        grpc_timeout(&map)
+    }
+
+    #[test]
+    fn grpc_timeouts_are_read_as_the_protocol_says() {
+        assert_eq!(grpc_timeout(&MetadataMap::new()), Ok(None));
+        assert_eq!(parse("2H"), Ok(Some(Duration::from_secs(7_200))));
+        assert_eq!(parse("3M"), Ok(Some(Duration::from_secs(180))));
+        assert_eq!(parse("4S"), Ok(Some(Duration::from_secs(4))));
+        assert_eq!(parse("5m"), Ok(Some(Duration::from_millis(5))));
+        assert_eq!(parse("6u"), Ok(Some(Duration::from_micros(6))));
+        assert_eq!(parse("7n"), Ok(Some(Duration::from_nanos(7))));
+        assert_eq!(parse("99999999H"), Ok(Some(Duration::from_secs(99_999_999 * 3_600))));
+        for bad in ["", "5", "m", "5x", "123456789m", "-5m", "+5m", " 5m", "5.0S"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The limits of the doors; defaults come from `types::limits`.
+
+use std::time::Duration;
+
+use crate::types::limits;
+
+/// What a door accepts and how long it waits. Filled from the config.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrontLimits {
+    /// Longest key, bytes.
+    pub key_bytes_max: usize,
+    /// Longest value, bytes.
+    pub value_bytes_max: usize,
+    /// Longest time to live, milliseconds.
+    pub ttl_ms_max: u64,
+    /// Largest gRPC message, bytes.
+    pub message_bytes_max: usize,
+    /// Operations in flight on one `Pipeline` stream.
+    pub pipeline_in_flight_max: usize,
+    /// Deadline of a request that brings none, milliseconds.
+    pub deadline_ms_default: u64,
+    /// A longer deadline is shortened to this, milliseconds.
+    pub deadline_ms_max: u64,
+    /// Open connections at one door.
+    pub connections_max: usize,
+    /// HTTP/2 streams open on one connection.
+    pub streams_per_connection_max: u32,
+    /// How long a stopping door waits for requests in flight, milliseconds.
+    pub shutdown_grace_ms: u64,
+}
+
+impl Default for FrontLimits {
+    fn default() -> Self {
+        FrontLimits {
+            key_bytes_max: limits::KEY_BYTES_MAX,
+            value_bytes_max: limits::VALUE_BYTES_MAX,
+            ttl_ms_max: limits::TTL_MS_MAX,
+            message_bytes_max: limits::MESSAGE_BYTES_MAX,
+            pipeline_in_flight_max: limits::PIPELINE_IN_FLIGHT_MAX,
+            deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
+            deadline_ms_max: limits::DEADLINE_MS_MAX,
+            connections_max: limits::CONNECTIONS_MAX,
+            streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
+            shutdown_grace_ms: limits::SHUTDOWN_GRACE_MS,
+        }
+    }
+}
+
+impl FrontLimits {
+    /// How long to work on a request whose caller waits for `asked`.
+    pub fn timeout(&self, asked: Option<Duration>) -> Duration {
+        asked
+            .unwrap_or(Duration::from_millis(self.deadline_ms_default))
+            .min(Duration::from_millis(self.deadline_ms_max))
+    }
+}

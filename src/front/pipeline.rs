@@ -1,0 +1,186 @@
+//! The bidirectional stream: many operations on one stream, answered as they finish.
+//!
+//! Everything runs in the stream's own task; no operation spawns one. Replies that are ready are
+//! handed out one after the other without a pause, so tonic encodes them into one HTTP/2 write.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::Stream;
+use futures_util::stream::FuturesUnordered;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::Status;
+
+use super::door::{Door, Kind};
+use super::{convert, pb, status, validate};
+use crate::service::Execute;
+use crate::types::clock::{Instant, now};
+use crate::types::{Error, Reason};
+
+/// What the client reads.
+pub type PipelineStream =
+    Pin<Box<dyn Stream<Item = Result<pb::PipelineResponse, Status>> + Send + 'static>>;
+
+/// Answers the operations of `input` until it ends, breaks, or `cancel` is cancelled; then those
+/// in flight are finished. `timeout` is how long the caller lets the whole stream live.
+pub fn run<S, I>(
+    door: Arc<Door<S>>,
+    input: I,
+    timeout: Option<Duration>,
+    trace: Option<String>,
+    cancel: CancellationToken,
+) -> PipelineStream
+where
+    S: Execute,
+    I: Stream<Item = Result<pb::PipelineRequest, Status>> + Send + Unpin + 'static,
+{
+    let ends = timeout.and_then(|timeout| now().checked_add(timeout));
+    let trace: Option<Arc<str>> = trace.map(Arc::from);
+    let in_flight_max = door.limits.pipeline_in_flight_max;
+    let stopping = status::status(&Reason::Stopping.into(), &door.table());
+    let start = move |request| one(Arc::clone(&door), request, ends, trace.clone());
+    Box::pin(Pipeline {
+        input: Input::Open(input),
+        cancelled: Box::pin(cancel.cancelled_owned()),
+        stopping: Some(stopping),
+        in_flight: FuturesUnordered::new(),
+        in_flight_max,
+        start,
+    })
+}
+
+enum Input<I> {
+    /// More requests may come.
+    Open(I),
+    /// None will come; the stream ends with this once all are answered.
+    Closed(Option<Status>),
+}
+
+struct Pipeline<I, M, F> {
+    input: Input<I>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// How the stream ends when it is cancelled; taken once.
+    stopping: Option<Status>,
+    /// Invariant: at most `in_flight_max` long; while it is full no input is read, so HTTP/2
+    /// flow control holds the client back.
+    in_flight: FuturesUnordered<F>,
+    in_flight_max: usize,
+    start: M,
+}
+
+// Nothing but the boxed future and `FuturesUnordered` (which boxes its own) needs to stay in place.
+impl<I, M, F> Unpin for Pipeline<I, M, F> {}
+
+impl<I, M, F> Pipeline<I, M, F>
+where
+    I: Stream<Item = Result<pb::PipelineRequest, Status>> + Unpin,
+    M: FnMut(pb::PipelineRequest) -> F,
+    F: Future<Output = pb::PipelineResponse>,
+{
+    /// Takes what has arrived, up to the limit. True if anything was started.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
+        if matches!(self.input, Input::Open(_)) && self.cancelled.as_mut().poll(cx).is_ready() {
+            // What was not read was surely not applied, and the status says so.
+            self.input = Input::Closed(self.stopping.take());
+        }
+        let mut started = false;
+        while self.in_flight.len() < self.in_flight_max {
+            let Input::Open(input) = &mut self.input else { break };
+            match Pin::new(input).poll_next(cx) {
+                Poll::Ready(Some(Ok(request))) => {
+                    self.in_flight.push((self.start)(request));
+                    started = true;
+                }
+                Poll::Ready(Some(Err(status))) => self.input = Input::Closed(Some(status)),
+                Poll::Ready(None) => self.input = Input::Closed(None),
+                Poll::Pending => break,
+            }
+        }
+        started
+    }
+}
+
+impl<I, M, F> Stream for Pipeline<I, M, F>
+where
+    I: Stream<Item = Result<pb::PipelineRequest, Status>> + Unpin,
+    M: FnMut(pb::PipelineRequest) -> F,
+    F: Future<Output = pb::PipelineResponse>,
+{
+    type Item = Result<pb::PipelineResponse, Status>;
+
+    /// Ready replies first, then input: phases of draining and reading, so that operations
+    /// enter the groups' queues together. Ends up pending only after input and the operations in
+    /// flight were both polled, so that either wakes the task.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Poll::Ready(Some(reply)) = Pin::new(&mut this.in_flight).poll_next(cx) {
+                return Poll::Ready(Some(Ok(reply)));
+            }
+            if this.read(cx) {
+                continue;
+            }
+            assert!(this.in_flight.len() <= this.in_flight_max, "the bound holds");
+            return match &mut this.input {
+                Input::Closed(status) if this.in_flight.is_empty() => {
+                    Poll::Ready(status.take().map(Err))
+                }
+                Input::Closed(_) | Input::Open(_) => Poll::Pending,
+            };
+        }
+    }
+}
+
+/// Runs one operation; its failure is a reply as well.
+async fn one<S: Execute>(
+    door: Arc<Door<S>>,
+    request: pb::PipelineRequest,
+    ends: Option<Instant>,
+    trace: Option<Arc<str>>,
+) -> pb::PipelineResponse {
+    let id = request.id;
+    let result = match answer(&door, request, ends, trace.as_deref()).await {
+        Ok(result) => result,
+        Err(error) => {
+            pb::pipeline_response::Result::Failure(status::failure(&error, &door.table()))
+        }
+    };
+    pb::PipelineResponse { id, result: Some(result) }
+}
+
+async fn answer<S: Execute>(
+    door: &Door<S>,
+    request: pb::PipelineRequest,
+    ends: Option<Instant>,
+    trace: Option<&str>,
+) -> Result<pb::pipeline_response::Result, Error> {
+    use pb::pipeline_request::Operation as Asked;
+    use pb::pipeline_response::Result as Answer;
+    let timeout = request.timeout.map(|t| convert::duration("timeout", t)).transpose()?;
+    let deadline = door.deadline(timeout);
+    let deadline = ends.map_or(deadline, |ends| ends.min(deadline));
+    let limits = &door.limits;
+    match request.operation {
+        Some(Asked::Get(get)) => {
+            let checked = convert::get(limits, get);
+            let response = door.run(Kind::Get, checked, deadline, trace).await?;
+            convert::get_response(response).map(Answer::Get)
+        }
+        Some(Asked::Set(set)) => {
+            let checked = convert::set(limits, set);
+            let response = door.run(Kind::Set, checked, deadline, trace).await?;
+            convert::set_response(response).map(Answer::Set)
+        }
+        Some(Asked::Delete(delete)) => {
+            let checked = convert::delete(limits, delete);
+            let response = door.run(Kind::Delete, checked, deadline, trace).await?;
+            convert::delete_response(response).map(Answer::Delete)
+        }
+        None => Err(validate::invalid(
+            "operation",
+            "is missing or of an unknown kind; one of set, get, delete is allowed",
+        )),
+    }
+}

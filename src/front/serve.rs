@@ -1,0 +1,119 @@
+//! Runs the doors: each in a task that ends when told to, after the requests in flight.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::server::Builder as Reflection;
+
+use super::door::Door;
+use super::grpc::CacheGrpc;
+use super::health::HealthGrpc;
+use super::listen::Listener;
+use super::pb::cache_service_server::CacheServiceServer;
+use super::{FrontLimits, http, pb};
+use crate::service::Execute;
+use crate::types::metrics::Metrics;
+use crate::types::task::spawn;
+
+/// HTTP/2 window of a stream: one of the largest messages fits.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// HTTP/2 window of a connection, shared by its streams.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// A connection is asked for a sign of life after this time, and closed without one.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Why a door ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The gRPC server failed.
+    #[error("grpc door: {0}")]
+    Grpc(#[from] tonic::transport::Error),
+    /// The HTTP server failed.
+    #[error("http door: {0}")]
+    Http(#[from] std::io::Error),
+}
+
+/// A running door: `None` if its task panicked.
+pub type DoorHandle = JoinHandle<Option<Result<(), Error>>>;
+
+/// Serves `cache.CacheService`, health and reflection (v1 and v1alpha) on `listener` until
+/// `cancel` is cancelled; then no connection is accepted, pipelines stop reading, and the task
+/// ends when the requests in flight are answered or the grace has passed.
+pub fn serve_grpc<S: Execute>(
+    listener: TcpListener,
+    service: Arc<S>,
+    limits: FrontLimits,
+    metrics: &Arc<Metrics>,
+    cancel: CancellationToken,
+) -> DoorHandle {
+    let listener = Listener::new(listener, "grpc", limits.connections_max, metrics, cancel.clone());
+    let door = Arc::new(Door::new(service, limits, metrics));
+    let router = router(&door, &cancel);
+    spawn("grpc door", async move {
+        let stopped = cancel.clone().cancelled_owned();
+        let serve = router.serve_with_incoming_shutdown(listener.into_stream(), stopped);
+        tokio::select! {
+            biased;
+            result = serve => Ok(result?),
+            () = grace(&cancel, limits, "grpc") => Ok(()),
+        }
+    })
+}
+
+fn router<S: Execute>(door: &Arc<Door<S>>, cancel: &CancellationToken) -> Router {
+    let limits = &door.limits;
+    let cache = CacheServiceServer::new(CacheGrpc::new(Arc::clone(door), cancel.clone()))
+        .max_decoding_message_size(limits.message_bytes_max);
+    let health = HealthServer::new(HealthGrpc::new(Arc::clone(&door.service), cancel.clone()));
+    let reflection = || {
+        Reflection::configure()
+            .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = reflection().build_v1().expect("the descriptors were built with this program");
+    let v1alpha =
+        reflection().build_v1alpha().expect("the descriptors were built with this program");
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits.streams_per_connection_max)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .add_service(cache)
+        .add_service(health)
+        .add_service(v1)
+        .add_service(v1alpha)
+}
+
+/// Serves the admin pages on `listener` until `cancel` is cancelled.
+pub fn serve_http<S: Execute>(
+    listener: TcpListener,
+    service: Arc<S>,
+    limits: FrontLimits,
+    metrics: &Arc<Metrics>,
+    cancel: CancellationToken,
+) -> DoorHandle {
+    let listener = Listener::new(listener, "http", limits.connections_max, metrics, cancel.clone());
+    let router = http::router(service, Arc::clone(metrics));
+    spawn("http door", async move {
+        let stopped = cancel.clone().cancelled_owned();
+        let serve = axum::serve(listener, router).with_graceful_shutdown(stopped);
+        tokio::select! {
+            biased;
+            result = serve.into_future() => Ok(result?),
+            () = grace(&cancel, limits, "http") => Ok(()),
+        }
+    })
+}
+
+/// Ends when a stopping door has waited long enough.
+async fn grace(cancel: &CancellationToken, limits: FrontLimits, door: &'static str) {
+    cancel.cancelled().await;
+    tokio::time::sleep(Duration::from_millis(limits.shutdown_grace_ms)).await;
+    tracing::warn!(door, ms = limits.shutdown_grace_ms, "stopped with requests in flight");
+}

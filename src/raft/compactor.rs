@@ -1,0 +1,56 @@
+//! Keeps the log bounded: snapshot when it takes too many bytes, then purge what the snapshot holds.
+//!
+//! openraft counts entries; ours carry anything from one small operation to a quarter of a
+//! megabyte, so bytes decide.
+
+use std::time::Duration;
+
+use openraft::Raft;
+
+use super::log_store::LogStore;
+use super::machine::StateMachine;
+use super::state_store::{SharedMachine, StateStore};
+use super::types::TypeConfig;
+
+/// A snapshot that takes longer is not waited for; the next growth of the log looks again.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Runs until dropped.
+pub async fn run<M: StateMachine>(
+    raft: Raft<TypeConfig, StateStore<M>>,
+    log: LogStore,
+    machine: SharedMachine<M>,
+    log_bytes: u64,
+) {
+    loop {
+        log.grown().await;
+        let (live, applied) = {
+            let state = machine.read();
+            (state.machine.live_bytes(), state.applied.map(|id| id.index))
+        };
+        let threshold = log_bytes.max(live / 2);
+        if log.bytes() <= threshold {
+            continue;
+        }
+        if raft.trigger().snapshot().await.is_err() {
+            return;
+        }
+        let covered = raft
+            .wait(Some(SNAPSHOT_TIMEOUT))
+            .metrics(|m| m.snapshot.map(|id| id.index) >= applied, "snapshot for compaction")
+            .await;
+        let snapshot = match covered {
+            Ok(metrics) => metrics.snapshot.map(|id| id.index),
+            Err(error) => {
+                tracing::warn!(%error, "snapshot for compaction not finished");
+                continue;
+            }
+        };
+        // Keep half as much log as starts a snapshot, for followers that are a little behind.
+        if let (Some(snapshot), Some(candidate)) = (snapshot, log.purge_candidate(threshold / 2))
+            && raft.trigger().purge_log(candidate.min(snapshot)).await.is_err()
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! openraft's log storage: entries in memory, mirrored into the node's write-ahead log.
+//!
+//! Every entry that is not purged stays in memory (bounded by the compactor), so replication and
+//! apply never read the device; the write-ahead log is read once, at start.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::entry_codec::{
+    decode_entry, decode_log_id, decode_vote, encode_log_id, encode_payload, encode_vote,
+    entry_bytes,
+};
+use super::types::{Entry, LogId, TypeConfig, Vote, log_id, term_of};
+use crate::storage::wal::{self, LogRecord, Recovered, Wal, WalOp};
+use crate::types::LogKey;
+use crate::types::limits::APPEND_BYTES_MAX;
+
+#[derive(Debug, Default)]
+struct State {
+    purged: Option<LogId>,
+    /// Invariant: contiguous indices, the first follows `purged`.
+    entries: VecDeque<Entry>,
+    bytes: u64,
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+}
+
+impl State {
+    /// Index of the first entry, or where it would go. openraft's storage suite starts a log
+    /// anywhere; a recovered log must start at 0 or after its purge marker (see `restore`).
+    fn first_index(&self) -> u64 {
+        match self.entries.front() {
+            Some(entry) => entry.log_id.index,
+            None => self.purged.map_or(0, |id| id.index + 1),
+        }
+    }
+
+    fn next_index(&self) -> u64 {
+        self.first_index() + self.entries.len() as u64
+    }
+
+    fn position(&self, index: u64) -> usize {
+        let at = index.saturating_sub(self.first_index());
+        usize::try_from(at).unwrap_or(usize::MAX).min(self.entries.len())
+    }
+}
+
+/// The log of one replica. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    key: LogKey,
+    /// A std-style lock: held for moments, never across an await.
+    state: Mutex<State>,
+    /// `None` in `memory` durability.
+    wal: Option<Arc<dyn Wal>>,
+    grew: Notify,
+}
+
+impl LogStore {
+    /// A log over what the write-ahead log recovered (nothing in `memory` durability).
+    pub fn open(
+        key: LogKey,
+        wal: Option<Arc<dyn Wal>>,
+        recovered: Recovered,
+    ) -> Result<Self, wal::Error> {
+        let state = restore(key, recovered)?;
+        let shared = Shared { key, state: Mutex::new(state), wal, grew: Notify::new() };
+        Ok(LogStore { shared: Arc::new(shared) })
+    }
+
+    /// True if the replica has never voted nor stored an entry.
+    pub fn is_pristine(&self) -> bool {
+        let state = self.shared.state.lock();
+        state.vote.is_none() && state.entries.is_empty() && state.purged.is_none()
+    }
+
+    /// Bytes of entries in memory.
+    pub fn bytes(&self) -> u64 {
+        self.shared.state.lock().bytes
+    }
+
+    /// Waits until an append after this call.
+    pub async fn grown(&self) {
+        self.shared.grew.notified().await;
+    }
+
+    /// Highest index to purge so that at most `bytes_max` bytes of entries remain.
+    pub fn purge_candidate(&self, bytes_max: u64) -> Option<u64> {
+        let state = self.shared.state.lock();
+        let mut kept = 0;
+        for entry in state.entries.iter().rev() {
+            kept += entry_bytes(entry);
+            if kept > bytes_max {
+                return Some(entry.log_id.index);
+            }
+        }
+        None
+    }
+
+    fn submit(&self, op: WalOp, done: wal::Done) {
+        match &self.shared.wal {
+            Some(wal) => wal.submit(self.shared.key, op, done),
+            None => done(Ok(())),
+        }
+    }
+
+    /// Submits a change whose failure surfaces at the next awaited one (the log is poisoned then).
+    fn submit_unawaited(&self, op: WalOp) {
+        let key = self.shared.key;
+        self.submit(
+            op,
+            Box::new(move |result| {
+                if let Err(error) = result {
+                    tracing::error!(log = %key, %error, "write-ahead log change failed");
+                }
+            }),
+        );
+    }
+}
+
+fn restore(key: LogKey, recovered: Recovered) -> Result<State, wal::Error> {
+    let damaged = |detail: String| wal::Error::Damaged { log: key, detail };
+    let broken = |what: &str, e| damaged(format!("{what}: {e}"));
+    let mut state = State {
+        vote: recovered.vote.map(decode_vote).transpose().map_err(|e| broken("vote", e))?,
+        committed: recovered
+            .committed
+            .map(decode_log_id)
+            .transpose()
+            .map_err(|e| broken("committed", e))?,
+        ..State::default()
+    };
+    if let Some((index, marker)) = recovered.purged {
+        let id = decode_log_id(marker).map_err(|e| broken("purge marker", e))?;
+        if id.index != index {
+            return Err(damaged(format!("purge marker {id} at index {index}")));
+        }
+        state.purged = Some(id);
+    }
+    for record in recovered.records {
+        if record.index != state.next_index() {
+            let detail = format!("entry {} where {} belongs", record.index, state.next_index());
+            return Err(damaged(detail));
+        }
+        let entry = decode_entry(log_id(record.term, record.index), record.payload)
+            .map_err(|e| broken("entry", e))?;
+        state.bytes += entry_bytes(&entry);
+        state.entries.push_back(entry);
+    }
+    Ok(state)
+}
+
+fn io_error(error: wal::Error) -> io::Error {
+    match error {
+        wal::Error::Io(inner) => io::Error::new(inner.kind(), inner),
+        other => io::Error::other(other),
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let start = match range.start_bound() {
+            Bound::Included(i) => *i,
+            Bound::Excluded(i) => i + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(i) => i + 1,
+            Bound::Excluded(i) => *i,
+            Bound::Unbounded => u64::MAX,
+        };
+        let state = self.shared.state.lock();
+        let (from, to) = (state.position(start), state.position(end));
+        Ok(state.entries.range(from..to.max(from)).cloned().collect())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.shared.state.lock().vote)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let state = self.shared.state.lock();
+        let (from, to) = (state.position(start), state.position(end));
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        for entry in state.entries.range(from..to.max(from)) {
+            bytes += usize::try_from(entry_bytes(entry)).unwrap_or(APPEND_BYTES_MAX);
+            if bytes > APPEND_BYTES_MAX && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        Ok(entries)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let state = self.shared.state.lock();
+        let last = state.entries.back().map(|e| e.log_id).or(state.purged);
+        Ok(LogState { last_purged_log_id: state.purged, last_log_id: last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        // Persist, then reply: a vote that could be forgotten elects two leaders in one term.
+        let done: wal::Done = Box::new(move |result| {
+            // The receiver is gone only if the replica is being dropped.
+            let _ = tx.send(result);
+        });
+        self.submit(WalOp::Vote(encode_vote(vote)), done);
+        rx.await.map_err(|_| io_error(wal::Error::Closed))?.map_err(io_error)?;
+        self.shared.state.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.shared.state.lock().committed = committed;
+        if let Some(id) = committed
+            && self.shared.wal.is_some()
+        {
+            self.submit_unawaited(WalOp::Committed(encode_log_id(&id)));
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.shared.state.lock().committed)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let durable = self.shared.wal.is_some();
+        let mut records = Vec::new();
+        {
+            let mut state = self.shared.state.lock();
+            for entry in entries {
+                let index = entry.log_id.index;
+                let starts = state.entries.is_empty() && state.purged.is_none();
+                assert!(starts || index == state.next_index(), "openraft appends without holes");
+                if durable {
+                    let payload = encode_payload(&entry);
+                    records.push(LogRecord { term: term_of(&entry.log_id), index, payload });
+                }
+                state.bytes += entry_bytes(&entry);
+                state.entries.push_back(entry);
+            }
+        }
+        self.shared.grew.notify_one();
+        // Persist, then acknowledge: the callback runs after the flush.
+        let done: wal::Done =
+            Box::new(move |result| callback.io_completed(result.map_err(io_error)));
+        self.submit(WalOp::Append(records), done);
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        {
+            let mut state = self.shared.state.lock();
+            let keep = last.map_or(0, |id| state.position(id.index + 1));
+            let dropped: u64 = state.entries.range(keep..).map(entry_bytes).sum();
+            state.entries.truncate(keep);
+            state.bytes -= dropped;
+        }
+        self.submit_unawaited(WalOp::TruncateAfter(last.map(|id| id.index)));
+        Ok(())
+    }
+
+    async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
+        {
+            let mut state = self.shared.state.lock();
+            let drop = state.position(id.index + 1);
+            let dropped: u64 = state.entries.range(..drop).map(entry_bytes).sum();
+            state.entries.drain(..drop);
+            state.bytes -= dropped;
+            if state.purged.is_none_or(|purged| purged.index < id.index) {
+                state.purged = Some(id);
+            }
+        }
+        self.submit_unawaited(WalOp::Purge { index: id.index, marker: encode_log_id(&id) });
+        Ok(())
+    }
+}

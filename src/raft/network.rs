@@ -1,0 +1,327 @@
+//! openraft's network over the peer transport.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, Either, select};
+use futures_util::stream::{BoxStream, FuturesOrdered};
+use futures_util::{Stream, StreamExt};
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use parking_lot::Mutex;
+
+use super::digests::Digests;
+use super::frame_codec::{AppendExtras, decode, decode_append_response, encode, encode_append};
+use super::machine::StateMachine;
+use super::snapshot_send::send_snapshot;
+use super::state_store::{SnapshotData, SnapshotOf};
+use super::types::{LogId, ReplicaNode, TypeConfig, Vote};
+use crate::storage::snapshot_files::SnapshotFiles;
+use crate::transport::{self, FrameKind, SharedTransport};
+use crate::types::clock::now;
+use crate::types::{GroupId, NodeId, ReplicaId, wire};
+
+type DataMetrics =
+    openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftDataMetrics<TypeConfig>>;
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+/// What all connections of one replica share.
+#[derive(Clone)]
+pub struct NetworkContext {
+    pub(super) group: GroupId,
+    pub(super) transport: SharedTransport,
+    pub(super) files: Arc<SnapshotFiles>,
+    pub(super) digests: Arc<Digests>,
+    /// Appends in flight to one follower.
+    pub(super) appends_in_flight: usize,
+    /// Longest wait for the answer to an append that carries entries.
+    pub(super) append_timeout: Duration,
+    /// Newest clock each follower answered with. Held for moments.
+    echoes: Arc<Mutex<BTreeMap<ReplicaId, Arc<AtomicU64>>>>,
+    /// Set once openraft runs.
+    metrics: Arc<OnceLock<DataMetrics>>,
+}
+
+impl NetworkContext {
+    pub(super) fn new(
+        group: GroupId,
+        transport: SharedTransport,
+        files: Arc<SnapshotFiles>,
+        digests: Arc<Digests>,
+        appends_in_flight: usize,
+        append_timeout: Duration,
+    ) -> Self {
+        NetworkContext {
+            group,
+            transport,
+            files,
+            digests,
+            appends_in_flight,
+            append_timeout,
+            echoes: Arc::default(),
+            metrics: Arc::default(),
+        }
+    }
+
+    /// Lets appends carry the age of the last quorum acknowledgement.
+    pub(super) fn set_metrics(&self, metrics: DataMetrics) {
+        // Set once, by the replica that owns this context.
+        let _ = self.metrics.set(metrics);
+    }
+
+    /// Milliseconds since the last append that a quorum acknowledged was sent.
+    pub(super) fn quorum_age_ms(&self) -> Option<u64> {
+        let acked = self.metrics.get()?.borrow_watched().last_quorum_acked?;
+        let age = acked.into_inner().elapsed();
+        u64::try_from(age.as_millis()).ok()
+    }
+
+    fn echo_of(&self, target: ReplicaId) -> Arc<AtomicU64> {
+        Arc::clone(self.echoes.lock().entry(target).or_default())
+    }
+}
+
+/// Makes connections to peers' replicas.
+pub struct NetworkFactory<M> {
+    pub(super) context: NetworkContext,
+    pub(super) machine: PhantomData<fn() -> M>,
+}
+
+impl<M: StateMachine> RaftNetworkFactory<TypeConfig> for NetworkFactory<M> {
+    type Network = PeerNetwork<M>;
+
+    async fn new_client(&mut self, target: ReplicaId, node: &ReplicaNode) -> Self::Network {
+        PeerNetwork {
+            echo: self.context.echo_of(target),
+            context: self.context.clone(),
+            node: node.node,
+            machine: PhantomData,
+        }
+    }
+}
+
+/// One replica of a peer.
+pub struct PeerNetwork<M> {
+    context: NetworkContext,
+    node: NodeId,
+    echo: Arc<AtomicU64>,
+    machine: PhantomData<fn() -> M>,
+}
+
+fn unreachable_peer(error: &transport::Error) -> RPCError<TypeConfig> {
+    // Always `Unreachable`, whose back-off keeps a dead follower from costing a core.
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+fn malformed(error: &wire::Error) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+impl<M: StateMachine> PeerNetwork<M> {
+    async fn call(
+        &self,
+        kind: FrameKind,
+        payload: bytes::Bytes,
+        timeout: Duration,
+    ) -> Rpc<bytes::Bytes> {
+        self.context
+            .transport
+            .call(self.node, self.context.group, kind, payload, now() + timeout)
+            .await
+            .map_err(|e| unreachable_peer(&e))
+    }
+
+    /// Queues an append; the answer comes with the returned future.
+    fn send_append(
+        &self,
+        request: &AppendEntriesRequest<TypeConfig>,
+        soft_ttl: Duration,
+    ) -> BoxFuture<'static, Rpc<AppendEntriesResponse<TypeConfig>>> {
+        let timeout =
+            if request.entries.is_empty() { soft_ttl } else { self.context.append_timeout };
+        let extras = AppendExtras {
+            echo_ms: self.echo.load(Ordering::Acquire),
+            quorum_age_ms: self.context.quorum_age_ms().unwrap_or(u64::MAX),
+            checkpoint: self.context.digests.newest(),
+        };
+        let call = self.context.transport.call(
+            self.node,
+            self.context.group,
+            FrameKind::Append,
+            encode_append(request, extras),
+            now() + timeout,
+        );
+        let echo = Arc::clone(&self.echo);
+        Box::pin(async move {
+            let bytes = call.await.map_err(|e| unreachable_peer(&e))?;
+            let (clock_ms, response) = decode_append_response(bytes).map_err(|e| malformed(&e))?;
+            echo.fetch_max(clock_ms, Ordering::AcqRel);
+            Ok(response)
+        })
+    }
+}
+
+struct Sent {
+    prev: Option<LogId>,
+    last: Option<LogId>,
+    response: Rpc<AppendEntriesResponse<TypeConfig>>,
+}
+
+/// State of one append stream: requests in flight, answered in order.
+struct AppendPipeline<'s, S, M> {
+    network: &'s mut PeerNetwork<M>,
+    input: Option<S>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Sent>>,
+    soft_ttl: Duration,
+}
+
+impl<S, M> AppendPipeline<'_, S, M>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+    M: StateMachine,
+{
+    fn push(&mut self, request: AppendEntriesRequest<TypeConfig>) {
+        let prev = request.prev_log_id;
+        let last = request.entries.last().map(|e| e.log_id).or(prev);
+        let response = self.network.send_append(&request, self.soft_ttl);
+        self.in_flight
+            .push_back(Box::pin(async move { Sent { prev, last, response: response.await } }));
+    }
+
+    /// Next answer; `None` when the input has ended and everything is answered.
+    async fn next(&mut self) -> Option<Sent> {
+        loop {
+            let room = self.in_flight.len() < self.network.context.appends_in_flight.max(1);
+            let Some(input) = self.input.as_mut().filter(|_| room) else {
+                return self.in_flight.next().await;
+            };
+            // Nothing fails before the first request was taken from the input: an early error
+            // would make openraft retry without back-off.
+            let request = if self.in_flight.is_empty() {
+                input.next().await
+            } else {
+                match select(self.in_flight.next(), input.next()).await {
+                    Either::Left((sent, _)) => return sent,
+                    Either::Right((request, _)) => request,
+                }
+            };
+            match request {
+                Some(request) => self.push(request),
+                None => self.input = None,
+            }
+        }
+    }
+}
+
+impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
+    type SnapshotData = SnapshotData<M>;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        self.send_append(&request, option.soft_ttl()).await
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Rpc<BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let pipeline = AppendPipeline {
+            network: self,
+            input: Some(input),
+            in_flight: FuturesOrdered::new(),
+            soft_ttl: option.soft_ttl(),
+        };
+        let stream = futures_util::stream::unfold(Some(pipeline), |state| async move {
+            let mut pipeline = state?;
+            let sent = pipeline.next().await?;
+            let response = match sent.response {
+                Ok(response) => response,
+                Err(error) => return Some((Err(error), None)),
+            };
+            let whole = match &response {
+                AppendEntriesResponse::Success => true,
+                AppendEntriesResponse::PartialSuccess(last) => *last == sent.last,
+                AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
+            };
+            let result = response.into_stream_result(sent.prev, sent.last);
+            Some((Ok(result), whole.then_some(pipeline)))
+        });
+        Box::pin(async move { Ok(stream.boxed()) })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let bytes = self.call(FrameKind::Vote, encode(&request), option.soft_ttl()).await?;
+        decode(&bytes, "vote response").map_err(|e| malformed(&e))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        // An unreachable peer is an error, never a grant.
+        let bytes = self.call(FrameKind::PreVote, encode(&request), option.soft_ttl()).await?;
+        decode(&bytes, "pre-vote response").map_err(|e| malformed(&e))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: SnapshotOf<M>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let file = match snapshot.snapshot {
+            SnapshotData::File(file) => file,
+            SnapshotData::Received { .. } => {
+                let error = io::Error::other("only stored snapshots are sent");
+                return Err(StreamingError::Network(NetworkError::new(&error)));
+            }
+        };
+        let send = send_snapshot(
+            self.context.clone(),
+            self.node,
+            vote,
+            &snapshot.meta,
+            file,
+            option.soft_ttl(),
+        );
+        match select(std::pin::pin!(cancel), std::pin::pin!(send)).await {
+            Either::Left((closed, _)) => Err(StreamingError::Closed(closed)),
+            Either::Right((sent, _)) => sent,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        let bytes =
+            self.call(FrameKind::TransferLeader, encode(&request), option.soft_ttl()).await?;
+        decode(&bytes, "transfer response").map_err(|e| malformed(&e))
+    }
+}

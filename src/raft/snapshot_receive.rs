@@ -1,0 +1,120 @@
+//! Receives a snapshot in chunks: each is checked, restored and written as it arrives, so that
+//! nothing is held twice. One transfer at a time; a newer one replaces it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::Raft;
+use tokio::sync::Mutex;
+
+use super::frame_codec::encode;
+use super::machine::{Restorer, StateMachine};
+use super::snapshot_send::{SnapshotFrame, decode_frame};
+use super::state_store::{SharedMachine, SnapshotData, SnapshotOf, StateStore, StoredMeta};
+use super::types::{TypeConfig, Vote};
+use crate::storage::snapshot_files::{SnapshotFiles, SnapshotWriter};
+use crate::transport::Refusal;
+use crate::types::LogKey;
+
+struct Incoming<M: StateMachine> {
+    id: u64,
+    next: u64,
+    vote: Vote,
+    meta: StoredMeta,
+    restorer: M::Restorer,
+    writer: SnapshotWriter,
+}
+
+/// The receiving side of one replica.
+pub struct SnapshotReceiver<M: StateMachine> {
+    key: LogKey,
+    files: Arc<SnapshotFiles>,
+    machine: SharedMachine<M>,
+    /// A tokio lock: it is held while a chunk is written, and it is fair, so frames that arrived in
+    /// order are handled in order.
+    incoming: Mutex<Option<Incoming<M>>>,
+}
+
+fn refuse(what: impl std::fmt::Display) -> Refusal {
+    Refusal(format!("snapshot: {what}"))
+}
+
+impl<M: StateMachine> SnapshotReceiver<M> {
+    pub(super) fn new(key: LogKey, files: Arc<SnapshotFiles>, machine: SharedMachine<M>) -> Self {
+        SnapshotReceiver { key, files, machine, incoming: Mutex::new(None) }
+    }
+
+    /// Serves one frame.
+    pub(super) async fn handle(
+        &self,
+        raft: &Raft<TypeConfig, StateStore<M>>,
+        payload: Bytes,
+    ) -> Result<Bytes, Refusal> {
+        let (id, sequence, frame) = decode_frame(payload).map_err(refuse)?;
+        let mut incoming = self.incoming.lock().await;
+        match frame {
+            SnapshotFrame::Begin { vote, meta } => {
+                *incoming = Some(self.begin(id, vote, &meta).await?);
+                Ok(Bytes::new())
+            }
+            SnapshotFrame::Chunk(chunk) => {
+                let transfer = current(incoming.take(), id, sequence)?;
+                *incoming = Some(self.chunk(transfer, chunk).await?);
+                Ok(Bytes::new())
+            }
+            SnapshotFrame::End => {
+                let transfer = current(incoming.take(), id, sequence)?;
+                self.install(raft, transfer).await
+            }
+        }
+    }
+
+    async fn begin(&self, id: u64, vote: Vote, meta: &[u8]) -> Result<Incoming<M>, Refusal> {
+        let meta = postcard::from_bytes(meta).map_err(refuse)?;
+        let (files, key) = (Arc::clone(&self.files), self.key);
+        let writer =
+            self.files.offload(move || files.begin(key, "received")).await.map_err(refuse)?;
+        let restorer = self.machine.read().machine.restorer();
+        Ok(Incoming { id, next: 1, vote, meta, restorer, writer })
+    }
+
+    async fn chunk(&self, mut transfer: Incoming<M>, chunk: Bytes) -> Result<Incoming<M>, Refusal> {
+        self.files
+            .offload(move || {
+                transfer.writer.append_chunk(chunk.clone()).map_err(refuse)?;
+                transfer.restorer.push(chunk).map_err(refuse)?;
+                transfer.next += 1;
+                Ok(transfer)
+            })
+            .await
+    }
+
+    async fn install(
+        &self,
+        raft: &Raft<TypeConfig, StateStore<M>>,
+        transfer: Incoming<M>,
+    ) -> Result<Bytes, Refusal> {
+        let machine = Box::new(transfer.restorer.finish().map_err(refuse)?);
+        let snapshot = SnapshotOf::<M> {
+            meta: transfer.meta.0,
+            snapshot: SnapshotData::Received { writer: transfer.writer, machine },
+        };
+        let response = raft.install_full_snapshot(transfer.vote, snapshot).await.map_err(refuse)?;
+        Ok(encode(&response))
+    }
+}
+
+fn current<M: StateMachine>(
+    incoming: Option<Incoming<M>>,
+    id: u64,
+    sequence: u64,
+) -> Result<Incoming<M>, Refusal> {
+    let transfer = incoming.ok_or_else(|| refuse("no transfer under way"))?;
+    if transfer.id != id || transfer.next != sequence {
+        return Err(refuse(format_args!(
+            "frame {sequence} of transfer {id:x} where {} of {:x} belongs",
+            transfer.next, transfer.id
+        )));
+    }
+    Ok(transfer)
+}

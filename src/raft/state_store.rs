@@ -1,0 +1,249 @@
+//! openraft's state machine: a `StateMachine` behind a lock, with snapshots in files.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use super::digests::Digests;
+use super::machine::{Applied, Restorer, StateMachine};
+use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::storage::snapshot_files::{SnapshotFile, SnapshotFiles, SnapshotWriter};
+use crate::types::LogKey;
+use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::types::wire;
+
+/// The machine and how far it is applied, always changed together.
+#[derive(Debug)]
+pub struct AppliedMachine<M> {
+    /// The machine.
+    pub machine: M,
+    /// Last applied log id.
+    pub applied: Option<LogId>,
+    /// Last applied membership.
+    pub membership: StoredMembership,
+}
+
+/// Shared between openraft's apply task and our readers. A parking_lot lock: held for one entry or
+/// one look, never across an await.
+pub type SharedMachine<M> = Arc<RwLock<AppliedMachine<M>>>;
+
+/// Snapshot metadata as stored in the file.
+#[derive(Serialize, Deserialize)]
+pub struct StoredMeta(pub SnapshotMeta);
+
+/// A snapshot on its way in or out.
+pub enum SnapshotData<M: StateMachine> {
+    /// On disk, to be sent or restored from.
+    File(SnapshotFile),
+    /// Received and checked, to be installed.
+    Received {
+        /// Not yet committed file.
+        writer: SnapshotWriter,
+        /// The machine it holds.
+        machine: Box<M>,
+    },
+}
+
+/// openraft's view of the machine.
+pub struct StateStore<M: StateMachine> {
+    key: LogKey,
+    shared: SharedMachine<M>,
+    files: Arc<SnapshotFiles>,
+    digests: Arc<Digests>,
+}
+
+impl<M: StateMachine> StateStore<M> {
+    /// A fresh machine; openraft installs the current snapshot and replays the log by itself.
+    pub fn new(key: LogKey, machine: M, files: Arc<SnapshotFiles>, digests: Arc<Digests>) -> Self {
+        let fresh =
+            AppliedMachine { machine, applied: None, membership: StoredMembership::default() };
+        StateStore { key, shared: Arc::new(RwLock::new(fresh)), files, digests }
+    }
+
+    /// Handle for readers.
+    pub fn shared(&self) -> SharedMachine<M> {
+        Arc::clone(&self.shared)
+    }
+
+    fn apply_one(&self, entry: Entry) -> Result<Applied, io::Error> {
+        let mut state = self.shared.write();
+        let index = entry.log_id.index;
+        assert!(state.applied.is_none_or(|id| id.index < index), "entries apply once, in order");
+        let applied = match entry.payload {
+            EntryPayload::Blank => Applied::Nothing,
+            EntryPayload::Normal(payload) => {
+                state.machine.apply(index, payload.0).map_err(|e| damaged(self.key, index, &e))?
+            }
+            EntryPayload::Membership(membership) => {
+                state.membership = StoredMembership::new(Some(entry.log_id), membership);
+                Applied::Nothing
+            }
+        };
+        state.applied = Some(entry.log_id);
+        if Digests::is_checkpoint(index) {
+            self.digests.record(index, state.machine.digest());
+        }
+        Ok(applied)
+    }
+}
+
+fn damaged(key: LogKey, index: u64, error: &wire::Error) -> io::Error {
+    let message = format!("{key}: entry {index} cannot be decoded: {error}");
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
+impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
+    type SnapshotData = SnapshotData<M>;
+    type SnapshotBuilder = SnapshotBuilder<M>;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let state = self.shared.read();
+        Ok((state.applied, state.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let applied = self.apply_one(entry)?;
+            // Every responder is answered, or the proposer would wait for ever.
+            if let Some(responder) = responder {
+                responder.send(applied);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        // Called between applies: the walk begins exactly at `applied`.
+        let mut state = self.shared.write();
+        state.machine.snapshot_begin();
+        let meta =
+            SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone() };
+        SnapshotBuilder {
+            key: self.key,
+            shared: Arc::clone(&self.shared),
+            files: Arc::clone(&self.files),
+            meta,
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData<M>,
+    ) -> Result<(), io::Error> {
+        let machine = match snapshot {
+            SnapshotData::Received { writer, machine } => {
+                let bytes = encode_meta(meta);
+                self.files.offload(move || writer.commit(bytes)).await?;
+                *machine
+            }
+            SnapshotData::File(file) => {
+                let restorer = self.shared.read().machine.restorer();
+                let (files, key, meta) = (Arc::clone(&self.files), self.key, encode_meta(meta));
+                self.files.offload(move || restore_file(&files, key, meta, file, restorer)).await?
+            }
+        };
+        self.digests.clear();
+        let mut state = self.shared.write();
+        *state = AppliedMachine {
+            machine,
+            applied: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+        };
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<M>>, io::Error> {
+        let files = Arc::clone(&self.files);
+        let key = self.key;
+        let Some(file) = self.files.offload(move || files.current(key)).await? else {
+            return Ok(None);
+        };
+        let StoredMeta(meta) = postcard::from_bytes(&file.meta)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{key}: {e}")))?;
+        Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }))
+    }
+}
+
+/// openraft's snapshot of such a machine.
+pub type SnapshotOf<M> = openraft::alias::SnapshotOf<TypeConfig, SnapshotData<M>>;
+
+/// Metadata as stored in the file and sent ahead of the chunks.
+pub fn encode_meta(meta: &SnapshotMeta) -> Bytes {
+    postcard::to_stdvec(&StoredMeta(meta.clone())).expect("metadata is plain data").into()
+}
+
+/// Restores from a stored file, and keeps a copy of it unless it is the current snapshot already
+/// (as it is when openraft recovers).
+fn restore_file<R: Restorer>(
+    files: &SnapshotFiles,
+    key: LogKey,
+    meta: Bytes,
+    mut file: SnapshotFile,
+    mut restorer: R,
+) -> Result<R::Machine, io::Error> {
+    let invalid =
+        |e: wire::Error| io::Error::new(io::ErrorKind::InvalidData, format!("{key}: {e}"));
+    let is_current = files.current(key)?.is_some_and(|current| current.meta == meta);
+    let mut copy = if is_current { None } else { Some(files.begin(key, "copied")?) };
+    while let Some(chunk) = file.next_chunk()? {
+        if let Some(copy) = &mut copy {
+            copy.append_chunk(chunk.clone())?;
+        }
+        restorer.push(chunk).map_err(invalid)?;
+    }
+    let machine = restorer.finish().map_err(invalid)?;
+    if let Some(copy) = copy {
+        copy.commit(meta)?;
+    }
+    Ok(machine)
+}
+
+/// Walks the machine in chunks, between applies, into a file.
+pub struct SnapshotBuilder<M: StateMachine> {
+    key: LogKey,
+    shared: SharedMachine<M>,
+    files: Arc<SnapshotFiles>,
+    meta: SnapshotMeta,
+}
+
+impl<M: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
+    type SnapshotData = SnapshotData<M>;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<M>, io::Error> {
+        let result = self.walk().await;
+        self.shared.write().machine.snapshot_end();
+        let file = result?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotData::File(file) })
+    }
+}
+
+impl<M: StateMachine> SnapshotBuilder<M> {
+    async fn walk(&self) -> Result<SnapshotFile, io::Error> {
+        let (files, key) = (Arc::clone(&self.files), self.key);
+        let mut writer = self.files.offload(move || files.begin(key, "built")).await?;
+        loop {
+            let chunk = self.shared.write().machine.snapshot_chunk(SNAPSHOT_CHUNK_BYTES);
+            let Some(chunk) = chunk else { break };
+            writer =
+                self.files.offload(move || writer.append_chunk(chunk).map(|()| writer)).await?;
+            // The group goes on between two chunks.
+            tokio::task::yield_now().await;
+        }
+        let meta = encode_meta(&self.meta);
+        self.files.offload(move || writer.commit(meta)).await?;
+        let (files, key) = (Arc::clone(&self.files), self.key);
+        let current = self.files.offload(move || files.current(key)).await?;
+        current.ok_or_else(|| io::Error::other("the snapshot just written is gone"))
+    }
+}

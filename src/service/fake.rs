@@ -1,0 +1,409 @@
+//! A shard and a network for the service's tests: no Raft, no sockets, every fault on request.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
+
+use super::*;
+use crate::core::table::{NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
+use crate::transport::{self, FrameKind, Transport};
+use crate::types::clock::{Instant, now};
+use crate::types::metrics::Metrics;
+use crate::types::task::spawn;
+use crate::types::*;
+
+pub(super) const GROUP: GroupId = GroupId(1);
+pub(super) const SHARD: ShardId = ShardId(0);
+
+/// What a group does with the next writes.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// Applies them, then says that leadership was lost.
+    LoseAfterApply,
+    /// Says that leadership was lost, applies nothing.
+    LoseBeforeApply,
+    /// Neither applies nor answers before the deadline.
+    Hang,
+    /// Fails so.
+    Fail(Reason),
+    /// Each write is refused so.
+    Refuse(Refusal),
+}
+
+/// The one state all replicas show: a group that always agrees.
+#[derive(Debug)]
+pub(super) struct FakeShard {
+    pub(super) leader: watch::Sender<Option<NodeId>>,
+    pub(super) state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) values: BTreeMap<Bytes, (Value, Version)>,
+    pub(super) sessions: BTreeMap<RequestId, Reply>,
+    /// Every write that took effect.
+    pub(super) applied: Vec<Write>,
+    /// Every write that was proposed, with the node it was proposed at.
+    pub(super) proposed: Vec<(NodeId, Write)>,
+    pub(super) faults: VecDeque<Fault>,
+    pub(super) reads_at: Vec<(NodeId, Consistency)>,
+    pub(super) age_ms: BTreeMap<NodeId, u64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct FakeGroup {
+    pub(super) node: NodeId,
+    pub(super) shard: Arc<FakeShard>,
+}
+
+impl FakeShard {
+    fn not_leader(&self) -> Error {
+        Reason::NotLeader { shard: SHARD, leader: *self.leader.borrow() }.into()
+    }
+}
+
+impl State {
+    fn apply(&mut self, write: &Write) -> Reply {
+        if let Some(reply) = write.request_id.and_then(|id| self.sessions.get(&id)) {
+            return reply.clone();
+        }
+        self.applied.push(write.clone());
+        let version = Version(self.applied.len() as u64);
+        let reply = match &write.command {
+            Command::Set(set) => {
+                self.values.insert(set.key.clone(), (set.value.clone(), version));
+                Reply::Set { version }
+            }
+            Command::Delete(delete) => match self.values.remove(&delete.key) {
+                Some((_, version)) => Reply::Deleted { version },
+                None => Reply::NotFound,
+            },
+            Command::Tick | Command::SetLimit { .. } => Reply::Done,
+        };
+        if let Some(id) = write.request_id {
+            self.sessions.insert(id, reply.clone());
+        }
+        reply
+    }
+}
+
+impl LocalGroup for FakeGroup {
+    async fn write(&self, writes: Vec<Write>, deadline: Instant) -> Result<Vec<Reply>, Error> {
+        // One turn of the executor: real proposals never answer at once, so callers pile up.
+        tokio::task::yield_now().await;
+        if *self.shard.leader.borrow() != Some(self.node) {
+            return Err(self.shard.not_leader());
+        }
+        let lost = || Error::from(Reason::Lost { detail: "leader changed".to_owned() });
+        let fault = {
+            let mut state = self.shard.state.lock();
+            state.proposed.extend(writes.iter().map(|write| (self.node, write.clone())));
+            let fault = state.faults.pop_front();
+            match &fault {
+                None => return Ok(writes.iter().map(|write| state.apply(write)).collect()),
+                Some(Fault::LoseAfterApply) => {
+                    for write in &writes {
+                        state.apply(write);
+                    }
+                }
+                Some(_) => {}
+            }
+            fault
+        };
+        match fault.expect("without a fault the writes were applied above") {
+            Fault::LoseAfterApply | Fault::LoseBeforeApply => Err(lost()),
+            Fault::Hang => {
+                sleep_until(deadline).await;
+                Err(Reason::DeadlineAfterPropose.into())
+            }
+            Fault::Fail(reason) => Err(reason.into()),
+            Fault::Refuse(refusal) => {
+                Ok(writes.iter().map(|_| Reply::Refused(refusal.clone())).collect())
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        queries: Vec<Query>,
+        consistency: Consistency,
+        _deadline: Instant,
+    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+        tokio::task::yield_now().await;
+        let mut state = self.shard.state.lock();
+        let age_ms = state.age_ms.get(&self.node).copied().unwrap_or(0);
+        let leads = *self.shard.leader.borrow() == Some(self.node);
+        match consistency {
+            Consistency::Linearizable | Consistency::Lease if !leads => {
+                return Err(self.shard.not_leader());
+            }
+            Consistency::Bounded { staleness_ms_max } if age_ms > staleness_ms_max => {
+                return Err(Reason::TooStale { age_ms, staleness_ms_max }.into());
+            }
+            _ => {}
+        }
+        state.reads_at.extend(queries.iter().map(|_| (self.node, consistency)));
+        let found = |query: &Query| {
+            let (value, version) = state.values.get(&query.key)?.clone();
+            Some(Found { value, version, ttl_ms: None })
+        };
+        let freshness = Freshness { term: 1, index: state.applied.len() as u64, age_ms };
+        Ok((queries.iter().map(found).collect(), freshness))
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        *self.shard.leader.borrow()
+    }
+
+    async fn leader_changed(&self, seen: Option<NodeId>) -> Option<NodeId> {
+        let mut leaders = self.shard.leader.subscribe();
+        *leaders.wait_for(|leader| *leader != seen).await.expect("the shard lives")
+    }
+}
+
+/// What the network does with a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cut {
+    /// Never delivers it, and says so.
+    Unreachable,
+    /// Delivers it and loses the answer.
+    LoseAnswer,
+    /// Loses it without a word until the deadline.
+    LoseFrame,
+    /// Breaks the connection, and delivers the frame a little later all the same.
+    DeliverLate,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Net {
+    services: Mutex<BTreeMap<NodeId, Handle>>,
+    /// Faults of the next frames, by destination.
+    pub(super) cuts: Mutex<VecDeque<(NodeId, Cut)>>,
+    pub(super) down: Mutex<Vec<NodeId>>,
+    /// Frames by destination.
+    pub(super) frames: Mutex<Vec<NodeId>>,
+}
+
+struct Handle(Service<FakeGroup>);
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+#[derive(Debug)]
+struct FakeTransport {
+    node: NodeId,
+    net: Arc<Net>,
+}
+
+impl Transport for FakeTransport {
+    fn call(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        kind: FrameKind,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<Bytes, transport::Error>> {
+        assert_eq!(kind, FrameKind::Forward);
+        self.net.frames.lock().push(to);
+        let (net, from) = (Arc::clone(&self.net), self.node);
+        let cut = {
+            let mut cuts = net.cuts.lock();
+            let next = cuts.iter().position(|(node, _)| *node == to);
+            next.and_then(|at| cuts.remove(at)).map(|(_, cut)| cut)
+        };
+        Box::pin(async move {
+            let detail = || "cut".to_owned();
+            let unreachable = transport::Error::Unreachable { peer: to, detail: detail() };
+            if net.down.lock().contains(&to) || matches!(cut, Some(Cut::Unreachable)) {
+                return Err(unreachable);
+            }
+            if let Some(Cut::LoseFrame) = cut {
+                sleep_until(deadline).await;
+                return Err(transport::Error::NoAnswer { peer: to, detail: detail() });
+            }
+            let service = net.services.lock().get(&to).map(|handle| handle.0.clone());
+            let Some(service) = service else { return Err(unreachable) };
+            if let Some(Cut::DeliverLate) = cut {
+                spawn("late frame", async move {
+                    sleep(Duration::from_millis(30)).await;
+                    // Nobody waits for the answer.
+                    drop(service.handle_forward(from, group, payload).await);
+                });
+                return Err(transport::Error::NoAnswer { peer: to, detail: detail() });
+            }
+            let answer = service.handle_forward(from, group, payload).await;
+            if let Some(Cut::LoseAnswer) = cut {
+                return Err(transport::Error::NoAnswer { peer: to, detail: detail() });
+            }
+            answer.map_err(|error| transport::Error::Refused { peer: to, detail: error.0 })
+        })
+    }
+
+    fn set_address(&self, _peer: NodeId, _address: &str) {}
+
+    fn call_address(
+        &self,
+        _address: &str,
+        _kind: FrameKind,
+        _payload: Bytes,
+        _deadline: Instant,
+    ) -> BoxFuture<'static, Result<Bytes, transport::Error>> {
+        unreachable!("the service calls no addresses")
+    }
+}
+
+struct NoStatus;
+
+impl StatusSource for NoStatus {
+    fn replicas(&self) -> Vec<ReplicaStatus> {
+        Vec::new()
+    }
+
+    fn not_ready_because(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Nodes 1..=n, one shard with replicas on some of them.
+pub(super) struct Cluster {
+    pub(super) shard: Arc<FakeShard>,
+    pub(super) net: Arc<Net>,
+    pub(super) nodes: BTreeMap<NodeId, Service<FakeGroup>>,
+    pub(super) metrics: BTreeMap<NodeId, Arc<Metrics>>,
+    pub(super) tables: BTreeMap<NodeId, watch::Sender<Arc<RoutingTable>>>,
+    pub(super) epochs: BTreeMap<NodeId, watch::Receiver<RoutingEpoch>>,
+}
+
+/// The table of a cluster with one shard.
+pub(super) fn table(epoch: u64, replicas: &[u64]) -> RoutingTable {
+    let place =
+        |node: &u64| ReplicaPlacement { replica: ReplicaId(*node + 100), node: NodeId(*node) };
+    let placement = ShardPlacement {
+        generation: Generation(1),
+        bytes_max: 1 << 20,
+        hash_seed: 7,
+        replicas: replicas.iter().map(place).collect(),
+    };
+    RoutingTable {
+        epoch: RoutingEpoch(epoch),
+        cluster_id: 1,
+        slots: vec![SHARD; usize::from(SLOTS)],
+        shards: BTreeMap::from([(SHARD, placement)]),
+        nodes: BTreeMap::<NodeId, NodeInfo>::new(),
+    }
+}
+
+impl Cluster {
+    pub(super) fn new(nodes: u64, replicas: &[u64], leader: Option<u64>) -> Self {
+        Self::with_options(nodes, replicas, leader, &Options::default())
+    }
+
+    pub(super) fn with_options(
+        nodes: u64,
+        replicas: &[u64],
+        leader: Option<u64>,
+        options: &Options,
+    ) -> Self {
+        let leader = watch::Sender::new(leader.map(NodeId));
+        let mut cluster = Cluster {
+            shard: Arc::new(FakeShard { leader, state: Mutex::default() }),
+            net: Arc::default(),
+            nodes: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+        };
+        for node in (1..=nodes).map(NodeId) {
+            cluster.add(node, replicas, options.clone());
+        }
+        cluster
+    }
+
+    fn add(&mut self, node: NodeId, replicas: &[u64], options: Options) {
+        let (table_sender, table) = watch::channel(Arc::new(table(1, replicas)));
+        let epoch_seen = Arc::new(watch::Sender::new(RoutingEpoch(1)));
+        let metrics = Metrics::new();
+        let registry = Registry::default();
+        if replicas.contains(&node.0) {
+            registry.insert(GROUP, FakeGroup { node, shard: Arc::clone(&self.shard) });
+        }
+        self.epochs.insert(node, epoch_seen.subscribe());
+        let service = Service::new(Parts {
+            node,
+            options,
+            registry,
+            transport: Arc::new(FakeTransport { node, net: Arc::clone(&self.net) }),
+            table,
+            epoch_seen,
+            metrics: Arc::clone(&metrics),
+            status: Arc::new(NoStatus),
+            session_seed: u128::from(node.0) << 64,
+        });
+        self.net.services.lock().insert(node, Handle(service.clone()));
+        self.nodes.insert(node, service);
+        self.metrics.insert(node, metrics);
+        self.tables.insert(node, table_sender);
+    }
+
+    pub(super) fn node(&self, node: u64) -> Service<FakeGroup> {
+        self.nodes[&NodeId(node)].clone()
+    }
+
+    pub(super) fn lead(&self, leader: Option<u64>) {
+        self.shard.leader.send_replace(leader.map(NodeId));
+    }
+
+    pub(super) fn fault(&self, fault: Fault) {
+        self.shard.state.lock().faults.push_back(fault);
+    }
+
+    pub(super) fn cut(&self, to: u64, cut: Cut) {
+        self.net.cuts.lock().push_back((NodeId(to), cut));
+    }
+
+    pub(super) fn applied(&self) -> usize {
+        self.shard.state.lock().applied.len()
+    }
+
+    pub(super) fn proposed_at(&self) -> Vec<u64> {
+        self.shard.state.lock().proposed.iter().map(|(node, _)| node.0).collect()
+    }
+
+    pub(super) fn frames(&self) -> Vec<u64> {
+        self.net.frames.lock().iter().map(|node| node.0).collect()
+    }
+}
+
+/// Sets `key` to itself, within `ms`.
+pub(super) fn set(key: &str, ms: u64) -> Request {
+    let value = Value { data: Bytes::from(key.to_owned()), kind: ValueKind::Bytes };
+    let key = Bytes::from(key.to_owned());
+    let set = Set { key, value, expiry: Expiry::Never, condition: Condition::Always };
+    Request {
+        operation: Operation::Set(set),
+        request_id: None,
+        deadline: now() + Duration::from_millis(ms),
+    }
+}
+
+/// Reads `key`, within `ms`.
+pub(super) fn get(key: &str, consistency: Consistency, ms: u64) -> Request {
+    Request {
+        operation: Operation::Get {
+            query: Query { key: Bytes::from(key.to_owned()) },
+            consistency,
+        },
+        request_id: None,
+        deadline: now() + Duration::from_millis(ms),
+    }
+}

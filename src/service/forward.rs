@@ -1,0 +1,167 @@
+//! Operations on their way to another node: one task a node gathers what is queued into frames.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+
+use super::forward_lane::{Lanes, Links};
+use crate::types::clock::Instant;
+use crate::types::limits::GROUP_QUEUE_MAX;
+use crate::types::task::spawn;
+use crate::types::{
+    Consistency, Error, Found, Freshness, GroupId, NodeId, Query, Reason, Reply, ShardId, Write,
+};
+
+/// What one forwarded operation asks for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Write(Write),
+    Read(Query, Consistency),
+}
+
+/// What it gets.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Reply(Reply),
+    Found(Option<Found>, Freshness),
+}
+
+/// One operation on its way.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) group: GroupId,
+    pub(super) shard: ShardId,
+    pub(super) ask: Ask,
+    pub(super) deadline: Instant,
+    pub(super) claim: Claim,
+    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+}
+
+/// Who decides the fate of a queued operation: the task that sends it, or the caller that gives up.
+/// Exactly one of them wins, so a caller that gave up first knows that nothing was sent (INV-5).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claim(Arc<AtomicU8>);
+
+const QUEUED: u8 = 0;
+const SENT: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl Claim {
+    /// True if the operation may be sent, now or again.
+    pub(super) fn send(&self) -> bool {
+        match self.0.compare_exchange(QUEUED, SENT, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(state) => state == SENT,
+        }
+    }
+
+    /// True if the operation was not sent and will not be.
+    fn give_up(&self) -> bool {
+        self.0.compare_exchange(QUEUED, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// Sends operations to other nodes.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    links: Arc<Links>,
+    stop: CancellationToken,
+    // parking_lot: a look-up in a map, never across an await. A task is started under it.
+    peers: Mutex<BTreeMap<NodeId, Peer>>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    queue: mpsc::Sender<Outgoing>,
+    task: JoinHandle<Option<()>>,
+}
+
+impl Forwarder {
+    pub(super) fn new(links: Links) -> Self {
+        Forwarder {
+            links: Arc::new(links),
+            stop: CancellationToken::new(),
+            peers: Mutex::default(),
+        }
+    }
+
+    /// Has `to` serve an operation. Ends by `deadline`. `NoAnswer` of the transport becomes `Lost`
+    /// for a write and `ReadFailed` for a read; what was surely not delivered, `NoLeader`.
+    pub(super) async fn call(
+        &self,
+        to: NodeId,
+        (group, shard): (GroupId, ShardId),
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let (reply, answer) = oneshot::channel();
+        let claim = Claim::default();
+        let write = matches!(ask, Ask::Write(_));
+        let outgoing = Outgoing { group, shard, ask, deadline, claim: claim.clone(), reply };
+        self.queue(to, outgoing)?;
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) if claim.give_up() => Err(Reason::Stopping.into()),
+            Ok(Err(_)) if write => {
+                Err(Reason::Lost { detail: "the node is stopping".to_owned() }.into())
+            }
+            Ok(Err(_)) => Err(Reason::Stopping.into()),
+            Err(_) if claim.give_up() || !write => Err(Reason::DeadlineBeforePropose.into()),
+            Err(_) => Err(Reason::DeadlineAfterPropose.into()),
+        }
+    }
+
+    fn queue(&self, to: NodeId, outgoing: Outgoing) -> Result<(), Error> {
+        if self.stop.is_cancelled() {
+            return Err(Reason::Stopping.into());
+        }
+        let mut peers = self.peers.lock();
+        let peer = peers.entry(to).or_insert_with(|| {
+            let (queue, incoming) = mpsc::channel(GROUP_QUEUE_MAX);
+            let lanes = Lanes::new(to, Arc::clone(&self.links), incoming, self.stop.clone());
+            Peer { queue, task: spawn("forward", lanes.run()) }
+        });
+        peer.queue.try_send(outgoing).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                let limit = GROUP_QUEUE_MAX as u64;
+                Reason::ResourceExhausted { what: "forward queue", limit }.into()
+            }
+            mpsc::error::TrySendError::Closed(_) => Reason::Stopping.into(),
+        })
+    }
+
+    /// Stops the tasks and awaits them. What is still queued or under way ends with `Stopping` or
+    /// `Lost`: drain first.
+    pub(super) async fn shutdown(&self) {
+        self.stop.cancel();
+        let peers = std::mem::take(&mut *self.peers.lock());
+        for (node, peer) in peers {
+            drop(peer.queue);
+            if let Err(error) = peer.task.await {
+                tracing::warn!(%node, %error, "forwarding task did not end by itself");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_side_decides_and_a_sent_operation_may_be_sent_again() {
+        let claim = Claim::default();
+        assert!(claim.send());
+        assert!(claim.send(), "a read that did not fit the answer goes again");
+        assert!(!claim.give_up(), "too late to say that nothing was sent");
+        let claim = Claim::default();
+        assert!(claim.give_up());
+        assert!(!claim.send());
+    }
+}

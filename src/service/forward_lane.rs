@@ -1,0 +1,287 @@
+//! The task that gathers operations for one node into frames.
+//!
+//! A **lane** is what may share a frame: one group, and either writes or reads of one consistency.
+//! Each lane has a few frames in flight; what comes meanwhile waits and leaves together. A lane
+//! that is stuck (a group without a quorum) holds up no other.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use prometheus::IntCounter;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::forward::{Answer, Ask, Outgoing};
+use crate::codec::forward::{Operations, Request, Response, Results};
+use crate::codec::log_record::write_bytes;
+use crate::core::table::RoutingTable;
+use crate::transport::{self, FrameKind, SharedTransport};
+use crate::types::clock::{Instant, now};
+use crate::types::limits::{
+    BATCH_BYTES_MAX, BATCH_WRITES_MAX, BATCHES_IN_FLIGHT_MAX, GROUP_QUEUE_MAX,
+};
+use crate::types::{Consistency, Error, GroupId, NodeId, Query, Reason, RoutingEpoch, ShardId};
+
+/// What the forwarding tasks share.
+pub(super) struct Links {
+    pub(super) node: NodeId,
+    pub(super) transport: SharedTransport,
+    pub(super) table: watch::Receiver<Arc<RoutingTable>>,
+    pub(super) forwarded: IntCounter,
+    /// Called with the epoch of every answer.
+    pub(super) learn_epoch: Box<dyn Fn(RoutingEpoch) + Send + Sync>,
+    /// Number of the last frame.
+    pub(super) batches: AtomicU64,
+}
+
+impl std::fmt::Debug for Links {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Links").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Kind {
+    Writes,
+    Linearizable,
+    Lease,
+    Bounded(u64),
+    Stale,
+}
+
+type LaneId = (GroupId, Kind);
+
+#[derive(Debug, Default)]
+struct Lane {
+    queued: VecDeque<Outgoing>,
+    in_flight: usize,
+}
+
+struct Landed {
+    lane: LaneId,
+    sent: Vec<Outgoing>,
+    answer: Result<Bytes, transport::Error>,
+}
+
+/// The task of one node.
+pub(super) struct Lanes {
+    to: NodeId,
+    links: Arc<Links>,
+    incoming: mpsc::Receiver<Outgoing>,
+    stop: CancellationToken,
+    lanes: BTreeMap<LaneId, Lane>,
+    flying: FuturesUnordered<BoxFuture<'static, Landed>>,
+}
+
+impl Lanes {
+    pub(super) fn new(
+        to: NodeId,
+        links: Arc<Links>,
+        incoming: mpsc::Receiver<Outgoing>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (lanes, flying) = (BTreeMap::new(), FuturesUnordered::new());
+        Lanes { to, links, incoming, stop, lanes, flying }
+    }
+
+    /// Runs until told to stop.
+    pub(super) async fn run(mut self) {
+        let mut received = Vec::with_capacity(BATCH_WRITES_MAX);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                Some(landed) = self.flying.next(), if !self.flying.is_empty() => {
+                    let lane = landed.lane;
+                    self.land(landed);
+                    self.launch(lane);
+                }
+                count = self.incoming.recv_many(&mut received, BATCH_WRITES_MAX) => {
+                    if count == 0 {
+                        return;
+                    }
+                    let touched: BTreeSet<LaneId> =
+                        received.drain(..).map(|outgoing| self.accept(outgoing)).collect();
+                    touched.into_iter().for_each(|lane| self.launch(lane));
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, outgoing: Outgoing) -> LaneId {
+        let kind = match &outgoing.ask {
+            Ask::Write(_) => Kind::Writes,
+            Ask::Read(_, Consistency::Linearizable) => Kind::Linearizable,
+            Ask::Read(_, Consistency::Lease) => Kind::Lease,
+            Ask::Read(_, Consistency::Bounded { staleness_ms_max }) => {
+                Kind::Bounded(*staleness_ms_max)
+            }
+            Ask::Read(_, Consistency::Stale) => Kind::Stale,
+        };
+        let id = (outgoing.group, kind);
+        let lane = self.lanes.entry(id).or_default();
+        if lane.queued.len() < GROUP_QUEUE_MAX {
+            lane.queued.push_back(outgoing);
+        } else {
+            let limit = GROUP_QUEUE_MAX as u64;
+            let full = Reason::ResourceExhausted { what: "forward queue", limit };
+            answer(outgoing, Err(full.into()));
+        }
+        id
+    }
+
+    /// Sends frames of a lane while it has something queued and may have more in flight.
+    fn launch(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        while lane.in_flight < BATCHES_IN_FLIGHT_MAX {
+            let sent = take_frame(&mut lane.queued);
+            if sent.is_empty() {
+                break;
+            }
+            lane.in_flight += 1;
+            self.flying.push(send(&self.links, self.to, id, sent));
+        }
+        if lane.in_flight == 0 && lane.queued.is_empty() {
+            self.lanes.remove(&id);
+        }
+    }
+
+    /// Hands the replies of a frame back; reads that did not fit the answer go again, first.
+    fn land(&mut self, landed: Landed) {
+        let Landed { lane, sent, answer: bytes } = landed;
+        let Some(shard) = sent.first().map(|outgoing| outgoing.shard) else { return };
+        let results = self.results(lane, shard, sent.len(), bytes);
+        let mut sent = sent.into_iter();
+        match results {
+            Ok(Results::Writes(replies)) => {
+                for (reply, outgoing) in replies.into_iter().zip(sent.by_ref()) {
+                    answer(outgoing, Ok(Answer::Reply(reply)));
+                }
+            }
+            Ok(Results::Reads { found, freshness }) => {
+                // In this order: a zip asks its first side first, and must not take an operation
+                // for which there is no result.
+                for (found, outgoing) in found.into_iter().zip(sent.by_ref()) {
+                    answer(outgoing, Ok(Answer::Found(found, freshness)));
+                }
+            }
+            Ok(Results::Failed(error)) | Err(error) => {
+                sent.by_ref().for_each(|outgoing| answer(outgoing, Err(error.clone())));
+            }
+        }
+        let lane = self.lanes.get_mut(&lane).expect("a lane lives while a frame of it flies");
+        lane.in_flight -= 1;
+        sent.rev().for_each(|unread| lane.queued.push_front(unread));
+    }
+
+    /// The results in an answer, one for each operation of the frame (of reads, for a prefix).
+    fn results(
+        &self,
+        (_, kind): LaneId,
+        shard: ShardId,
+        asked: usize,
+        answer: Result<Bytes, transport::Error>,
+    ) -> Result<Results, Error> {
+        let bytes = answer.map_err(|error| match error {
+            transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => {
+                tracing::debug!(to = %self.to, %error, "not delivered");
+                Error::from(Reason::NoLeader { shard })
+            }
+            transport::Error::NoAnswer { .. } => lost(kind, error.to_string()),
+        })?;
+        let response = Response::decode(bytes).map_err(|error| lost(kind, error.to_string()))?;
+        (self.links.learn_epoch)(response.epoch);
+        let fits = match (&response.results, kind) {
+            (Results::Failed(_), _) => true,
+            (Results::Writes(replies), Kind::Writes) => replies.len() == asked,
+            (Results::Writes(_), _) | (Results::Reads { .. }, Kind::Writes) => false,
+            (Results::Reads { found, .. }, _) => (1..=asked).contains(&found.len()),
+        };
+        if fits { Ok(response.results) } else { Err(lost(kind, "an odd answer".to_owned())) }
+    }
+}
+
+/// Takes what goes into one frame; what its caller gave up is dropped.
+fn take_frame(queued: &mut VecDeque<Outgoing>) -> Vec<Outgoing> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    while taken.len() < BATCH_WRITES_MAX && bytes < BATCH_BYTES_MAX {
+        let Some(outgoing) = queued.pop_front() else { break };
+        // A caller that went away before anything was sent takes its operation along.
+        if !outgoing.reply.is_closed() && outgoing.claim.send() {
+            bytes += match &outgoing.ask {
+                Ask::Write(write) => write_bytes(write),
+                Ask::Read(query, _) => query.key.len(),
+            };
+            taken.push(outgoing);
+        }
+    }
+    taken
+}
+
+fn send(
+    links: &Arc<Links>,
+    to: NodeId,
+    lane: LaneId,
+    sent: Vec<Outgoing>,
+) -> BoxFuture<'static, Landed> {
+    let deadline = sent.iter().map(|outgoing| outgoing.deadline).max().unwrap_or_else(now);
+    let batch = links.batches.fetch_add(1, Ordering::Relaxed);
+    let request = Request {
+        epoch: links.table.borrow().epoch,
+        batch,
+        deadline_ms: left_ms(deadline),
+        operations: operations(&sent),
+    };
+    links.forwarded.inc_by(sent.len() as u64);
+    let span = tracing::debug_span!(
+        "forward", origin = %links.node, %to, group = %lane.0, batch, operations = sent.len()
+    );
+    // Queued here, before the future is polled, so frames leave in the order they were made.
+    let call = {
+        let _entered = span.enter();
+        links.transport.call(to, lane.0, FrameKind::Forward, request.encode(), deadline)
+    };
+    Box::pin(async move { Landed { lane, sent, answer: call.await } }.instrument(span))
+}
+
+fn operations(sent: &[Outgoing]) -> Operations {
+    let mut writes = Vec::new();
+    let mut reads: Option<(Consistency, Vec<Query>)> = None;
+    for outgoing in sent {
+        match &outgoing.ask {
+            Ask::Write(write) => writes.push(write.clone()),
+            Ask::Read(query, consistency) => {
+                reads.get_or_insert((*consistency, Vec::new())).1.push(query.clone());
+            }
+        }
+    }
+    match reads {
+        None => Operations::Writes(writes),
+        Some((consistency, queries)) => {
+            assert!(writes.is_empty(), "a lane mixes reads and writes");
+            Operations::Reads { consistency, queries }
+        }
+    }
+}
+
+fn left_ms(deadline: Instant) -> u64 {
+    u64::try_from(deadline.saturating_duration_since(now()).as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lost(kind: Kind, detail: String) -> Error {
+    match kind {
+        Kind::Writes => Reason::Lost { detail }.into(),
+        _ => Reason::ReadFailed { detail }.into(),
+    }
+}
+
+fn answer(outgoing: Outgoing, result: Result<Answer, Error>) {
+    // A caller that went away needs no answer.
+    drop(outgoing.reply.send(result));
+}

@@ -1,0 +1,54 @@
+//! What the service asks of a group's replica on this node.
+
+use std::future::Future;
+
+use crate::raft::shard_group::ShardGroup;
+use crate::types::clock::Instant;
+use crate::types::{Consistency, Error, Found, Freshness, NodeId, Query, Reply, Write};
+
+/// A group's replica on this node. Clones are handles to the same replica.
+pub trait LocalGroup: Clone + Send + Sync + 'static {
+    /// Proposes writes, in order, as one unit. Ends by `deadline`. One reply for each write.
+    fn write(
+        &self,
+        writes: Vec<Write>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<Reply>, Error>> + Send;
+
+    /// Reads keys at a consistency. Ends by `deadline`. One result for each query.
+    fn read(
+        &self,
+        queries: Vec<Query>,
+        consistency: Consistency,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(Vec<Option<Found>>, Freshness), Error>> + Send;
+
+    /// Node that leads the group, as believed here.
+    fn leader(&self) -> Option<NodeId>;
+
+    /// Waits until the leading node, as believed here, is not `seen` any more.
+    fn leader_changed(&self, seen: Option<NodeId>) -> impl Future<Output = Option<NodeId>> + Send;
+}
+
+impl LocalGroup for ShardGroup {
+    async fn write(&self, writes: Vec<Write>, deadline: Instant) -> Result<Vec<Reply>, Error> {
+        ShardGroup::write(self, writes, deadline).await
+    }
+
+    async fn read(
+        &self,
+        queries: Vec<Query>,
+        consistency: Consistency,
+        deadline: Instant,
+    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+        ShardGroup::read(self, queries, consistency, deadline).await
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        ShardGroup::leader(self)
+    }
+
+    async fn leader_changed(&self, seen: Option<NodeId>) -> Option<NodeId> {
+        ShardGroup::leader_changed(self, seen).await
+    }
+}

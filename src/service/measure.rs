@@ -1,0 +1,81 @@
+//! What the service counts.
+
+use prometheus::{Histogram, IntCounter, IntCounterVec};
+
+use super::api::Operation;
+use crate::types::metrics::Metrics;
+use crate::types::{Error, Found, Outcome, Reason, Reply};
+
+/// Handles resolved once, so that counting costs no look-up of labels.
+#[derive(Debug)]
+pub(super) struct Measures {
+    hits: IntCounter,
+    misses: IntCounter,
+    sets: IntCounter,
+    deletes: IntCounter,
+    pub(super) retried: IntCounter,
+    refused: IntCounterVec,
+    /// By operation (set, delete, get) and outcome (ok, rejected, unknown).
+    seconds: [[Histogram; 3]; 3],
+}
+
+impl Measures {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let seconds =
+            |operation, outcome| metrics.request_seconds.with_label_values(&[operation, outcome]);
+        let of = |operation| ["ok", "rejected", "unknown"].map(|o| seconds(operation, o));
+        Measures {
+            hits: metrics.hits.clone(),
+            misses: metrics.misses.clone(),
+            sets: metrics.sets.clone(),
+            deletes: metrics.deletes.clone(),
+            retried: metrics.retried.clone(),
+            refused: metrics.refused.clone(),
+            seconds: ["set", "delete", "get"].map(of),
+        }
+    }
+
+    /// The histogram for an operation that ended so.
+    pub(super) fn seconds(&self, operation: &Operation, failure: Option<Outcome>) -> &Histogram {
+        let operation = match operation {
+            Operation::Set(_) => 0,
+            Operation::Delete(_) => 1,
+            Operation::Get { .. } => 2,
+        };
+        let outcome = match failure {
+            None => 0,
+            Some(Outcome::Rejected) => 1,
+            Some(Outcome::Unknown) => 2,
+        };
+        &self.seconds[operation][outcome]
+    }
+
+    /// Counts an error that is a limit's.
+    pub(super) fn refused(&self, error: Error) -> Error {
+        if let Reason::ResourceExhausted { what, .. } = &error.reason {
+            self.refused.with_label_values(&[&what.replace(' ', "_")]).inc();
+        }
+        error
+    }
+
+    /// Writes that a group of this node answered, as its leader.
+    pub(super) fn wrote(&self, replies: &[Reply]) {
+        for reply in replies {
+            match reply {
+                Reply::Set { .. } => self.sets.inc(),
+                Reply::Deleted { .. } => self.deletes.inc(),
+                Reply::NotFound
+                | Reply::ConditionFailed { .. }
+                | Reply::Done
+                | Reply::Refused(_) => {}
+            }
+        }
+    }
+
+    /// Reads that a group of this node answered.
+    pub(super) fn read(&self, found: &[Option<Found>]) {
+        let hits = found.iter().filter(|found| found.is_some()).count();
+        self.hits.inc_by(hits as u64);
+        self.misses.inc_by((found.len() - hits) as u64);
+    }
+}

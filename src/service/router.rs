@@ -1,0 +1,216 @@
+//! From a key to the replica that can serve it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tokio::time::sleep_until;
+
+use super::local_group::LocalGroup;
+use super::registry::Registry;
+use crate::core::slot::slot_of;
+use crate::core::table::RoutingTable;
+use crate::types::clock::{Instant, now};
+use crate::types::{GroupId, NodeId, RoutingEpoch, ShardId};
+
+/// How long the local replica's word that there is no leader is trusted before other replicas are
+/// asked: it may itself be cut off.
+const LEADERLESS_MS_MAX: u64 = 250;
+
+/// Where things are, as this node knows.
+pub(super) struct Router<G> {
+    node: NodeId,
+    registry: Registry<G>,
+    table: watch::Receiver<Arc<RoutingTable>>,
+    /// Largest epoch seen in any answer; who fetches the table watches it.
+    epoch_seen: Arc<watch::Sender<RoutingEpoch>>,
+    /// Leaders of groups without a replica here, learned from answers.
+    // parking_lot: a look-up in a map, never across an await.
+    leaders: RwLock<BTreeMap<GroupId, NodeId>>,
+}
+
+/// A key's group, at the time of the look-up.
+pub(super) struct Located<G> {
+    pub(super) shard: ShardId,
+    pub(super) group: GroupId,
+    /// This node's replica, if it has one.
+    pub(super) local: Option<G>,
+    /// What a wait for changes begins from.
+    pub(super) seen: Seen,
+}
+
+/// State of the node's knowledge at a look-up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    epoch: RoutingEpoch,
+    registry: u64,
+}
+
+/// Where to send an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    /// The replica of this node.
+    Local,
+    /// The replica of another node.
+    Remote(NodeId),
+    /// Nobody is known who could serve it.
+    Nowhere,
+}
+
+impl<G: LocalGroup> Router<G> {
+    pub(super) fn new(
+        node: NodeId,
+        registry: Registry<G>,
+        table: watch::Receiver<Arc<RoutingTable>>,
+        epoch_seen: Arc<watch::Sender<RoutingEpoch>>,
+    ) -> Self {
+        Router { node, registry, table, epoch_seen, leaders: RwLock::default() }
+    }
+
+    pub(super) fn registry(&self) -> &Registry<G> {
+        &self.registry
+    }
+
+    pub(super) fn table(&self) -> Arc<RoutingTable> {
+        Arc::clone(&self.table.borrow())
+    }
+
+    pub(super) fn epoch(&self) -> RoutingEpoch {
+        self.table.borrow().epoch
+    }
+
+    /// The group that owns a key. Before the shards are placed, what a wait for them begins from.
+    pub(super) fn locate(&self, key: &[u8]) -> Result<Located<G>, Seen> {
+        let (owner, epoch) = {
+            let table = self.table.borrow();
+            (table.owner(slot_of(key)), table.epoch)
+        };
+        let Some(shard) = owner else {
+            return Err(Seen { epoch, registry: self.registry.change() });
+        };
+        let group = GroupId::of_shard(shard);
+        let (local, registry) = self.registry.look(group);
+        Ok(Located { shard, group, local, seen: Seen { epoch, registry } })
+    }
+
+    /// The replica to ask for what only the leader may serve. `avoid` is a node that just failed
+    /// without a hint; `turn` moves on through the replicas where there is no better knowledge;
+    /// `doubt_local` asks others although the local replica knows no leader.
+    pub(super) fn to_leader(
+        &self,
+        at: &Located<G>,
+        avoid: Option<NodeId>,
+        turn: u32,
+        doubt_local: bool,
+    ) -> Target {
+        let believed = match &at.local {
+            Some(local) => local.leader(),
+            None => self.leaders.read().get(&at.group).copied(),
+        };
+        match believed {
+            Some(node) if node == self.node && at.local.is_some() => return Target::Local,
+            Some(node) if node != self.node && Some(node) != avoid => return Target::Remote(node),
+            None if at.local.is_some() && !doubt_local => return Target::Nowhere,
+            _ => {}
+        }
+        self.any_remote(at, avoid, turn).map_or(Target::Nowhere, Target::Remote)
+    }
+
+    /// The replica to ask for what any replica may serve.
+    pub(super) fn to_any(&self, at: &Located<G>, avoid: Option<NodeId>, turn: u32) -> Target {
+        if at.local.is_some() && avoid != Some(self.node) {
+            return Target::Local;
+        }
+        self.any_remote(at, avoid, turn).map_or(Target::Nowhere, Target::Remote)
+    }
+
+    /// The node a hint points at.
+    pub(super) fn to_hint(&self, at: &Located<G>, hint: NodeId) -> Target {
+        match (hint == self.node, &at.local) {
+            (false, _) => Target::Remote(hint),
+            (true, Some(_)) => Target::Local,
+            (true, None) => Target::Nowhere,
+        }
+    }
+
+    /// Another node with a replica: not `avoid`, unless it is the only one.
+    fn any_remote(&self, at: &Located<G>, avoid: Option<NodeId>, turn: u32) -> Option<NodeId> {
+        let table = self.table.borrow();
+        let nodes = || {
+            let replicas = table.placement(at.group).map_or(&[][..], |placed| &placed.replicas);
+            replicas.iter().map(|replica| replica.node).filter(|node| *node != self.node)
+        };
+        let others = nodes().filter(|node| Some(*node) != avoid).count();
+        if others == 0 {
+            return nodes().next();
+        }
+        // Each node begins elsewhere, so that they do not all ask the same replica.
+        let turn = self.node.0.wrapping_add(turn.into()) % others as u64;
+        nodes().filter(|node| Some(*node) != avoid).nth(usize::try_from(turn).ok()?)
+    }
+
+    /// A node served what only a leader serves.
+    pub(super) fn learn_leader(&self, group: GroupId, leader: NodeId) {
+        // The common case changes nothing and takes no exclusive lock.
+        if self.leaders.read().get(&group) != Some(&leader) {
+            self.leaders.write().insert(group, leader);
+        }
+    }
+
+    /// A node turned out not to lead.
+    pub(super) fn forget_leader(&self, group: GroupId, node: NodeId) {
+        if self.leaders.read().get(&group) == Some(&node) {
+            self.leaders.write().remove(&group);
+        }
+    }
+
+    /// Some answer carried this epoch.
+    pub(super) fn learn_epoch(&self, epoch: RoutingEpoch) {
+        if epoch <= *self.epoch_seen.borrow() {
+            return;
+        }
+        self.epoch_seen.send_if_modified(|seen| {
+            let newer = epoch > *seen;
+            *seen = epoch.max(*seen);
+            newer
+        });
+    }
+
+    /// Waits until the table, this node's groups or the leader as believed here change, at most
+    /// until `until`. True if something changed. `believed` is what the local replica said.
+    pub(super) async fn changed(
+        &self,
+        at: Option<&Located<G>>,
+        believed: Option<NodeId>,
+        seen: Seen,
+        until: Instant,
+    ) -> bool {
+        let mut tables = self.table.clone();
+        let table_changed = async {
+            // The sender lives as long as the node. At its end only the timer is left.
+            if tables.wait_for(|table| table.epoch != seen.epoch).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let leader_changed = async {
+            match at.and_then(|at| at.local.as_ref()) {
+                Some(local) => local.leader_changed(believed).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = table_changed => true,
+            () = self.registry.changed(seen.registry) => true,
+            _ = leader_changed => true,
+            () = sleep_until(until) => false,
+        }
+    }
+
+    /// How long to trust the local replica's word that there is no leader.
+    pub(super) fn leaderless_until(&self) -> Instant {
+        now() + Duration::from_millis(LEADERLESS_MS_MAX)
+    }
+}

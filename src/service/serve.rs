@@ -1,0 +1,93 @@
+//! The serving side of forwarding: a frame of a peer's operations for a group of this node.
+//!
+//! One hop: what was forwarded here is never forwarded on. If this node does not lead, it says so,
+//! with a hint, and the origin follows it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing::Instrument;
+
+use super::execute::{Inner, Service};
+use super::local_group::LocalGroup;
+use crate::codec::forward::{Operations, Request, Response, Results, found_bytes};
+use crate::transport::Refusal;
+use crate::types::clock::{Instant, now};
+use crate::types::limits::{APPEND_BYTES_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::types::{Error, Found, GroupId, NodeId, Reason};
+
+/// Longest time a peer may have us work on a frame.
+const DEADLINE_MS_MAX: u64 = 60_000;
+/// Bytes of values in one answer, not counting the one that crosses the line.
+const ANSWER_BYTES_MAX: usize = APPEND_BYTES_MAX;
+const _: () = assert!(ANSWER_BYTES_MAX + VALUE_BYTES_MAX < FRAME_BYTES_MAX);
+
+impl<G: LocalGroup> Service<G> {
+    /// Serves a frame of operations that the node `from` forwarded. The frame is one unit: what
+    /// the group fails, fails for all of it. Refuses only what it cannot read, and did nothing
+    /// then.
+    pub async fn handle_forward(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        payload: Bytes,
+    ) -> Result<Bytes, Refusal> {
+        let request = Request::decode(payload).map_err(|error| Refusal(error.to_string()))?;
+        let inner = &self.inner;
+        inner.router.learn_epoch(request.epoch);
+        let span = tracing::debug_span!(
+            "serve_forward", origin = %from, %group, batch = request.batch,
+            operations = request.operations.len()
+        );
+        let deadline = now() + Duration::from_millis(request.deadline_ms.min(DEADLINE_MS_MAX));
+        let served = inner.serve(group, request.operations, deadline).instrument(span).await;
+        let results = served.unwrap_or_else(Results::Failed);
+        Ok(Response { epoch: inner.router.epoch(), results }.encode())
+    }
+}
+
+impl<G: LocalGroup> Inner<G> {
+    async fn serve(
+        &self,
+        group: GroupId,
+        operations: Operations,
+        deadline: Instant,
+    ) -> Result<Results, Error> {
+        let _permit = self.admission.admit(operations.len())?;
+        let Some(local) = self.router.registry().get(group) else {
+            tracing::debug!("no replica of the group runs here");
+            return Err(Reason::NotOwner { epoch: self.router.epoch() }.into());
+        };
+        if now() >= deadline {
+            return Err(Reason::DeadlineBeforePropose.into());
+        }
+        match operations {
+            Operations::Writes(writes) => {
+                let replies = local.write(writes, deadline).await?;
+                self.measures.wrote(&replies);
+                Ok(Results::Writes(replies))
+            }
+            Operations::Reads { consistency, queries } => {
+                let (found, freshness) = local.read(queries, consistency, deadline).await?;
+                let found = fitting(found);
+                self.measures.read(&found);
+                Ok(Results::Reads { found, freshness })
+            }
+        }
+    }
+}
+
+/// The first results, as many as fit one answer; the origin asks again for the rest.
+fn fitting(mut found: Vec<Option<Found>>) -> Vec<Option<Found>> {
+    let mut bytes = 0;
+    let fit = found
+        .iter()
+        .take_while(|found| {
+            let fits = bytes < ANSWER_BYTES_MAX;
+            bytes += found_bytes(found.as_ref());
+            fits
+        })
+        .count();
+    found.truncate(fit);
+    found
+}

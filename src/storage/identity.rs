@@ -1,0 +1,187 @@
+//! Who a data directory is: its random name, how often it was started, and how it last stopped.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::disk::{self, Disk};
+use crate::types::wire::{self, get_bytes, get_u8, get_u64, put_bytes};
+
+const FORMAT: u8 = 1;
+const FILE: &str = "identity";
+/// Longest identity file, bytes.
+const BYTES_MAX: u64 = 4096;
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device refused.
+    #[error("data directory: {0}")]
+    Io(#[from] io::Error),
+    /// Another process uses it.
+    #[error("data directory {0} is in use by another process")]
+    InUse(PathBuf),
+    /// A file in it is not as it was written: quarantine the directory and rejoin as a new store.
+    #[error("{path} is damaged: {detail}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+}
+
+/// Checksum before the rest; both small files of this directory are sealed so.
+pub(super) fn seal(body: &[u8]) -> Vec<u8> {
+    let mut out = crc32c::crc32c(body).to_le_bytes().to_vec();
+    out.extend_from_slice(body);
+    out
+}
+
+/// Checks and takes off the checksum.
+pub(super) fn unseal(bytes: Vec<u8>) -> Result<Bytes, wire::Error> {
+    let mut input = Bytes::from(bytes);
+    let crc = wire::get_u32(&mut input, "checksum")?;
+    if crc == crc32c::crc32c(&input) {
+        Ok(input)
+    } else {
+        Err(wire::Error::Malformed { what: "checksum" })
+    }
+}
+
+/// How the directory was left by the process before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Previous {
+    /// Boot of the operating system it ran under, if that was known.
+    pub boot_id: Option<String>,
+    /// It stopped in order, everything flushed.
+    pub clean: bool,
+}
+
+impl Previous {
+    /// Whether the operating system may have gone down under it, so that what was written but not
+    /// flushed is lost. Not known counts as yes.
+    pub fn lost_unflushed(&self, boot_id: Option<&str>) -> bool {
+        !self.clean && (boot_id.is_none() || self.boot_id.as_deref() != boot_id)
+    }
+}
+
+/// Boot id of the running Linux kernel; `None` elsewhere.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// The identity of a data directory in use.
+#[derive(Debug)]
+pub struct Identity {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    /// Random name, drawn once: another one is another store, whose logs are gone.
+    pub store_id: u128,
+    /// Starts of this store so far, this one included: 1 is the first.
+    pub incarnation: u64,
+    /// How the process before left it, `None` at the first start.
+    pub previous: Option<Previous>,
+    boot_id: Option<String>,
+}
+
+fn encode(store_id: u128, incarnation: u64, boot_id: Option<&str>, clean: bool) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    out.put_u8(FORMAT);
+    out.put_u64_le((store_id >> 64) as u64);
+    out.put_u64_le(store_id as u64);
+    out.put_u64_le(incarnation);
+    out.put_u8(u8::from(clean));
+    put_bytes(&mut out, boot_id.unwrap_or_default().as_bytes());
+    seal(&out)
+}
+
+fn decode(bytes: Vec<u8>) -> Result<(u128, u64, Previous), wire::Error> {
+    let mut input = unseal(bytes)?;
+    let format = get_u8(&mut input, "format")?;
+    if format != FORMAT {
+        return Err(wire::Error::Tag { what: "format", tag: format.into() });
+    }
+    let high = get_u64(&mut input, "store id")?;
+    let low = get_u64(&mut input, "store id")?;
+    let incarnation = get_u64(&mut input, "incarnation")?;
+    let clean = get_u8(&mut input, "clean mark")? == 1;
+    let boot_id = String::from_utf8(get_bytes(&mut input, "boot id")?.into())
+        .map_err(|_| wire::Error::Malformed { what: "boot id" })?;
+    wire::finish(&input, "identity")?;
+    let boot_id = Some(boot_id).filter(|id| !id.is_empty());
+    Ok((u128::from(high) << 64 | u128::from(low), incarnation, Previous { boot_id, clean }))
+}
+
+impl Identity {
+    /// Takes `dir` into use: draws a store id by `draw` if it has none, counts the start, and takes
+    /// the clean mark off, durably. `boot_id` is that of the running system (see `boot_id`).
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        boot_id: Option<String>,
+        draw: impl FnOnce() -> u128,
+    ) -> Result<Self, Error> {
+        disk.create_dir(dir)?;
+        let path = dir.join(FILE);
+        let found = match disk::read_small(disk.as_ref(), &path, BYTES_MAX)? {
+            None => None,
+            Some(bytes) => Some(
+                decode(bytes)
+                    .map_err(|e| Error::Damaged { path: path.clone(), detail: e.to_string() })?,
+            ),
+        };
+        let (store_id, starts, previous) = match found {
+            Some((store_id, starts, previous)) => (store_id, starts, Some(previous)),
+            None => (draw(), 0, None),
+        };
+        let incarnation = starts + 1;
+        let identity = Identity { disk, path, store_id, incarnation, previous, boot_id };
+        identity.write(false)?;
+        Ok(identity)
+    }
+
+    fn write(&self, clean: bool) -> Result<(), Error> {
+        let bytes = encode(self.store_id, self.incarnation, self.boot_id.as_deref(), clean);
+        Ok(disk::replace(self.disk.as_ref(), &self.path, &bytes)?)
+    }
+
+    /// The last thing before the process ends, after every log was closed.
+    pub fn mark_clean(&self) -> Result<(), Error> {
+        self.write(true)
+    }
+
+    /// Whether what was written but not flushed before this start may be lost (see `Previous`).
+    pub fn lost_unflushed(&self) -> bool {
+        self.previous.as_ref().is_some_and(|p| p.lost_unflushed(self.boot_id.as_deref()))
+    }
+}
+
+/// Keeps a second process out of a data directory until it is dropped.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Locks `dir`, making it if need be. The kernel frees the lock when the process ends.
+    pub fn acquire(dir: &Path) -> Result<Self, Error> {
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
+        std::fs::create_dir_all(dir).map_err(named)?;
+        let file = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(dir.join("lock"))
+            .map_err(named)?;
+        match file.try_lock() {
+            Ok(()) => Ok(DirLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
+            Err(TryLockError::Error(error)) => Err(named(error).into()),
+        }
+    }
+}

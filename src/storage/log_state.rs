@@ -1,0 +1,232 @@
+//! What `sled_wal` knows of one log while it runs: which records there are, and what they need.
+
+use std::collections::VecDeque;
+
+use super::log_image::{LogImage, check_append};
+use super::sled_record::{self as record, Head};
+use super::wal::{Error, LogRecord, WalOp};
+use crate::types::LogKey;
+
+/// Bytes of entries after which a record is closed and the next begun. Well below sled's segment
+/// of 512 KiB: a larger value becomes a file of its own, with a flush of its own.
+const RECORD_BYTES_MAX: usize = 128 * 1024;
+/// Records that hold no entry any more are deleted by this many, or at a purge.
+const DELETABLE_MAX: usize = 64;
+
+/// One log of a store.
+///
+/// Invariant: `live` are the records `first_seq..next_seq` of the store, so
+/// `first_seq + live.len() == next_seq`.
+#[derive(Debug)]
+pub(super) struct LogState {
+    key: LogKey,
+    head: Head,
+    next_seq: u64,
+    /// For each record the highest index of an entry in it, `None` if it holds none.
+    live: VecDeque<Option<u64>>,
+    last_index: Option<u64>,
+    /// Set by the first failure; every later change fails with it.
+    poison: Option<Error>,
+}
+
+fn highest_index(ops: &[WalOp]) -> Option<u64> {
+    let of = |op: &WalOp| match op {
+        WalOp::Append(records) => records.iter().map(|r| r.index).max(),
+        _ => None,
+    };
+    ops.iter().filter_map(of).max()
+}
+
+fn entry_bytes(record: &LogRecord) -> usize {
+    record.payload.len() + 20
+}
+
+/// Packs changes into records of about `RECORD_BYTES_MAX`, keeping their order.
+fn pack(ops: Vec<WalOp>) -> Vec<Vec<WalOp>> {
+    let mut packed = Vec::new();
+    let mut open: Vec<WalOp> = Vec::new();
+    let mut bytes = 0;
+    for op in ops {
+        let WalOp::Append(records) = op else {
+            open.push(op);
+            continue;
+        };
+        let mut part = Vec::new();
+        for record in records {
+            let more = entry_bytes(&record);
+            if bytes + more > RECORD_BYTES_MAX && bytes > 0 {
+                open.push(WalOp::Append(std::mem::take(&mut part)));
+                packed.push(std::mem::take(&mut open));
+                bytes = 0;
+            }
+            bytes += more;
+            part.push(record);
+        }
+        open.push(WalOp::Append(part));
+    }
+    if !open.is_empty() {
+        packed.push(open);
+    }
+    packed
+}
+
+impl LogState {
+    /// A log that nobody wrote yet.
+    pub(super) fn fresh(key: LogKey) -> Self {
+        let head = Head { first_seq: 1, purged: None, vote: None, committed: None };
+        LogState { key, head, next_seq: 1, live: VecDeque::new(), last_index: None, poison: None }
+    }
+
+    /// Sequence number of the last record, 0 if there never was one.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    pub(super) fn poison(&mut self, error: Error) {
+        self.poison.get_or_insert(error);
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.poison.clone().map_or(Ok(()), Err)
+    }
+
+    /// Rebuilds a log from its head and records, given in the order of their keys.
+    pub(super) fn replay(
+        key: LogKey,
+        pairs: impl Iterator<Item = Result<(sled::IVec, sled::IVec), Error>>,
+    ) -> Result<(Self, LogImage), Error> {
+        let damaged = |detail: String| Error::Damaged { log: key, detail };
+        let mut state = LogState::fresh(key);
+        let mut image = LogImage::default();
+        for pair in pairs {
+            let (k, v) = pair?;
+            match record::seq_of(&k).map_err(|e| damaged(e.to_string()))? {
+                None => {
+                    let head =
+                        record::decode_head(&k, &v).map_err(|e| damaged(format!("head: {e}")))?;
+                    if head.first_seq == 0 {
+                        return Err(damaged("head: sequence number 0".to_owned()));
+                    }
+                    state.next_seq = head.first_seq;
+                    image = head.clone().into();
+                    state.head = head;
+                }
+                Some(seq) => {
+                    let ops = record::decode_record(&k, &v)
+                        .map_err(|e| damaged(format!("record {seq}: {e}")))?;
+                    if seq != state.next_seq {
+                        let expected = state.next_seq;
+                        return Err(damaged(format!("record {expected} missing, {seq} found")));
+                    }
+                    state.next_seq += 1;
+                    state.live.push_back(highest_index(&ops));
+                    for op in ops {
+                        image.apply(op).map_err(|e| damaged(format!("record {seq}: {e}")))?;
+                    }
+                }
+            }
+        }
+        state.head.purged.clone_from(&image.purged);
+        state.head.vote.clone_from(&image.vote);
+        state.head.committed.clone_from(&image.committed);
+        state.last_index = image.last_index();
+        Ok((state, image))
+    }
+
+    /// Adds `ops` to `batch`. Fails, changing nothing, if the log is poisoned or the entries do not
+    /// continue it.
+    pub(super) fn plan(&mut self, ops: Vec<WalOp>, batch: &mut sled::Batch) -> Result<(), Error> {
+        self.check()?;
+        self.check_order(&ops)?;
+        let mut purges = false;
+        for op in &ops {
+            purges |= matches!(op, WalOp::Purge { .. });
+            self.note(op);
+        }
+        for packed in pack(ops) {
+            let key = record::record_key(self.key, self.next_seq);
+            batch.insert(&key[..], record::encode_record(&key, &packed));
+            self.live.push_back(highest_index(&packed));
+            self.next_seq += 1;
+        }
+        self.delete_old(purges, batch);
+        assert_eq!(
+            self.head.first_seq + self.live.len() as u64,
+            self.next_seq,
+            "records of a log are contiguous"
+        );
+        Ok(())
+    }
+
+    fn purge_index(&self) -> Option<u64> {
+        self.head.purged.as_ref().map(|(index, _)| *index)
+    }
+
+    /// Where the log ends after `op`.
+    fn last_after(
+        last: Option<u64>,
+        floor: Option<u64>,
+        op: &WalOp,
+    ) -> Result<Option<u64>, String> {
+        match op {
+            WalOp::Append(records) => {
+                if let (Some(first), Some(floor)) = (records.first(), floor)
+                    && first.index <= floor
+                {
+                    return Err(format!("entry {} is purged already", first.index));
+                }
+                check_append(last, None, records)
+            }
+            WalOp::TruncateAfter(after) => Ok(last.min(*after).max(floor)),
+            WalOp::Purge { index, .. } => Ok(last.max(Some(*index))),
+            WalOp::Vote(_) | WalOp::Committed(_) => Ok(last),
+        }
+    }
+
+    fn check_order(&self, ops: &[WalOp]) -> Result<(), Error> {
+        let mut last = self.last_index;
+        let mut floor = self.purge_index();
+        for op in ops {
+            last = Self::last_after(last, floor, op).map_err(|detail| {
+                let detail = format!("{}: append out of order: {detail}", self.key);
+                Error::from(std::io::Error::new(std::io::ErrorKind::InvalidInput, detail))
+            })?;
+            if let WalOp::Purge { index, .. } = op {
+                floor = floor.max(Some(*index));
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, op: &WalOp) {
+        self.last_index = Self::last_after(self.last_index, self.purge_index(), op)
+            .expect("check_order accepted the same changes");
+        match op {
+            WalOp::Append(_) | WalOp::TruncateAfter(_) => {}
+            WalOp::Purge { index, marker } => {
+                if self.purge_index().is_none_or(|present| *index >= present) {
+                    self.head.purged = Some((*index, marker.clone()));
+                }
+            }
+            WalOp::Vote(vote) => self.head.vote = Some(vote.clone()),
+            WalOp::Committed(committed) => self.head.committed = Some(committed.clone()),
+        }
+    }
+
+    /// Deletes the oldest records whose entries are all purged. What else they said stands in the
+    /// head, which is written in the same batch; replaying younger records over it ends the same.
+    fn delete_old(&mut self, purges: bool, batch: &mut sled::Batch) {
+        let floor = self.purge_index();
+        let deletable = self.live.iter().take_while(|highest| **highest <= floor).count();
+        if deletable == 0 || (!purges && deletable < DELETABLE_MAX) {
+            return;
+        }
+        for _ in 0..deletable {
+            batch.remove(&record::record_key(self.key, self.head.first_seq)[..]);
+            self.live.pop_front();
+            self.head.first_seq += 1;
+        }
+        let key = record::log_key(self.key);
+        batch.insert(&key[..], record::encode_head(&key, &self.head));
+    }
+}

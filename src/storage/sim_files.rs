@@ -1,0 +1,201 @@
+//! Files in memory that survive a node's crash as far as they were synced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::disk::{Disk, FileReader, FileWriter};
+use super::sim_wal::next_random;
+
+/// A node's simulated file system: outlives the node's crashes.
+#[derive(Debug)]
+pub struct SimFiles {
+    /// Held for moments, never across an await.
+    state: Mutex<State>,
+}
+
+type Names = BTreeMap<PathBuf, Arc<Mutex<Content>>>;
+
+#[derive(Debug)]
+struct State {
+    names: Names,
+    /// Names as they will be after a power loss.
+    durable: Names,
+    dirs: BTreeSet<PathBuf>,
+    /// Counts crashes: writers of an earlier life are dead.
+    epoch: Arc<Mutex<u64>>,
+    random: u64,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    bytes: Arc<Vec<u8>>,
+    synced: usize,
+}
+
+impl SimFiles {
+    /// No files; `seed` decides how much of what was not synced a crash leaves.
+    pub fn new(seed: u64) -> Arc<Self> {
+        let state = State {
+            names: Names::new(),
+            durable: Names::new(),
+            dirs: BTreeSet::new(),
+            epoch: Arc::default(),
+            random: seed,
+        };
+        Arc::new(SimFiles { state: Mutex::new(state) })
+    }
+
+    /// The node loses power: names and bytes that were not synced are gone (of the bytes a seeded
+    /// prefix may stay). Readers that are open keep what they see; writers fail.
+    pub fn crash(&self) {
+        let mut state = self.state.lock();
+        *state.epoch.lock() += 1;
+        let names: Names = std::mem::take(&mut state.durable);
+        for content in names.values() {
+            let mut content = content.lock();
+            let unsynced = content.bytes.len() - content.synced;
+            let kept = next_random(&mut state.random) as usize % (unsynced + 1);
+            let len = content.synced + kept;
+            Arc::make_mut(&mut content.bytes).truncate(len);
+            content.synced = len;
+        }
+        state.durable.clone_from(&names);
+        state.names = names;
+    }
+
+    /// Test only: changes the bytes of a file in place, as a failing device does.
+    pub fn corrupt(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let content = self.find(path)?;
+        let mut content = content.lock();
+        change(Arc::make_mut(&mut content.bytes));
+        content.synced = content.bytes.len();
+        Ok(())
+    }
+
+    fn find(&self, path: &Path) -> io::Result<Arc<Mutex<Content>>> {
+        self.state.lock().names.get(path).cloned().ok_or_else(|| not_found(path))
+    }
+}
+
+fn not_found(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{}: no such file", path.display()))
+}
+
+#[derive(Debug)]
+struct SimWriter {
+    content: Arc<Mutex<Content>>,
+    epoch: Arc<Mutex<u64>>,
+    born: u64,
+}
+
+impl SimWriter {
+    fn alive(&self) -> io::Result<()> {
+        if *self.epoch.lock() == self.born {
+            Ok(())
+        } else {
+            Err(io::Error::other("the node of this file crashed"))
+        }
+    }
+}
+
+impl FileWriter for SimWriter {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.alive()?;
+        Arc::make_mut(&mut self.content.lock().bytes).extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.alive()?;
+        let mut content = self.content.lock();
+        content.synced = content.bytes.len();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SimReader {
+    bytes: Arc<Vec<u8>>,
+    at: usize,
+}
+
+impl FileReader for SimReader {
+    fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let found = rest.get(..buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(found);
+        self.at += buffer.len();
+        Ok(())
+    }
+
+    fn seek(&mut self, offset: u64) -> io::Result<()> {
+        self.at = usize::try_from(offset).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.bytes.len() as u64)
+    }
+}
+
+impl Disk for SimFiles {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FileWriter>> {
+        let mut state = self.state.lock();
+        if path.parent().is_none_or(|dir| !state.dirs.contains(dir)) {
+            return Err(not_found(path));
+        }
+        let content: Arc<Mutex<Content>> = Arc::default();
+        state.names.insert(path.to_owned(), Arc::clone(&content));
+        let epoch = Arc::clone(&state.epoch);
+        let born = *epoch.lock();
+        Ok(Box::new(SimWriter { content, epoch, born }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn FileReader>> {
+        let bytes = Arc::clone(&self.find(path)?.lock().bytes);
+        Ok(Box::new(SimReader { bytes, at: 0 }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let content = state.names.remove(from).ok_or_else(|| not_found(from))?;
+        state.names.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.state.lock().names.remove(path).map(|_| ()).ok_or_else(|| not_found(path))
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        self.state.lock().dirs.extend(dir.ancestors().map(Path::to_owned));
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state.lock();
+        if !state.dirs.contains(dir) {
+            return Err(not_found(dir));
+        }
+        let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
+        let name = |path: &PathBuf| Some(path.file_name()?.to_string_lossy().into_owned());
+        Ok(inside.filter_map(name).collect())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let State { names, durable, .. } = &mut *state;
+        durable.retain(|path, _| path.parent() != Some(dir));
+        let inside = names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        durable.extend(inside.map(|(path, content)| (path.clone(), Arc::clone(content))));
+        Ok(())
+    }
+
+    fn simulated(&self) -> bool {
+        true
+    }
+}
