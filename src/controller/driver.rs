@@ -37,8 +37,9 @@ pub trait ReplicaHost: Send + Sync + 'static {
     /// Starts a replica of a shard; done if it runs already.
     fn start_replica(&self, start: StartReplica) -> BoxFuture<'_, Result<(), HostError>>;
 
-    /// Stops a replica, then removes its log and snapshots; done if it does not run.
-    fn stop_replica(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>>;
+    /// Stops a replica; done if it does not run. With `forget` its log and snapshots are removed:
+    /// the cluster has taken the replica off this node for good.
+    fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>>;
 
     /// Replicas of shards that run now.
     fn running(&self) -> BTreeSet<LogKey>;
@@ -129,10 +130,20 @@ impl Driver {
                 self.balance(table).await;
                 reconciled && initialized
             }
-            Standing::StoreLost { .. } | Standing::Failed { .. } => {
-                self.reconcile(&RoutingTable::default()).await
+            Standing::StoreLost { .. } | Standing::Failed { .. } => self.stop_all().await,
+        }
+    }
+
+    /// Stops what runs and keeps its logs: an operator may put right what is wrong.
+    async fn stop_all(&mut self) -> bool {
+        let mut settled = true;
+        for key in self.host.running() {
+            if let Err(error) = self.host.stop_replica(key, false).await {
+                tracing::warn!(%key, %error, "stop: tried again");
+                settled = false;
             }
         }
+        settled
     }
 
     async fn reconcile(&mut self, table: &RoutingTable) -> bool {
@@ -147,7 +158,7 @@ impl Driver {
                 }
                 Action::Stop(key) => {
                     tracing::info!(%key, "stop");
-                    self.host.stop_replica(key).await
+                    self.host.stop_replica(key, true).await
                 }
             };
             match result {
@@ -165,14 +176,14 @@ impl Driver {
         settled
     }
 
-    /// The node of the replica with the lowest id makes the members known to their group.
+    /// The node of the replica that initializes makes the members known to their group.
     async fn initialize(&mut self, table: &RoutingTable) -> bool {
         let running = self.host.running();
         self.initialized.retain(|key| running.contains(key));
         let mut settled = true;
         for start in wanted(table, self.node, self.store_id) {
-            let mine = start.initializer() == Some(start.key.replica);
-            if !mine || !running.contains(&start.key) || self.initialized.contains(&start.key) {
+            let due = start.initializes && running.contains(&start.key);
+            if !due || self.initialized.contains(&start.key) {
                 continue;
             }
             let members = start.members.iter().map(|m| (m.replica, m.node)).collect();
@@ -198,3 +209,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

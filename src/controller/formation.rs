@@ -2,7 +2,7 @@
 //!
 //! One node decides, once: when every seed has answered in one round and none belongs to a
 //! cluster, the node with the lowest id founds it. It keeps the founders' list on disk and then
-//! tells it; every other node waits until it is told. A founder's replica is bound to its store,
+//! tells it; every other node waits until it is told, and saves it before it answers. A founder's replica is bound to its store,
 //! so a founder that lost its disk is recognised by everyone who was told.
 //!
 //! All nodes must be given the same seeds; that is what makes "the lowest" the same node for all.

@@ -114,6 +114,8 @@ pub(super) struct Inner {
     pub(super) cancel: CancellationToken,
     /// Held for a look, never across an await.
     pub(super) formation: Mutex<Formation>,
+    /// Held while the founders are saved (one small file, once in a node's life).
+    pub(super) saving: Mutex<()>,
     /// Wakes formation when a peer's hello changed what is known.
     pub(super) called: Notify,
     pub(super) replica: watch::Sender<Option<Replica<ClusterStateMachine>>>,
@@ -147,6 +149,7 @@ impl Controller {
             founders,
             cancel,
             formation: Mutex::new(formation),
+            saving: Mutex::new(()),
             called: Notify::new(),
             replica: watch::Sender::new(None),
             table: watch::Sender::new(Arc::new(RoutingTable::default())),
@@ -327,6 +330,8 @@ impl Controller {
     fn on_hello(&self, hello: &Hello) -> Result<Bytes, Refusal> {
         self.check_hello(hello)?;
         self.inner.formation.lock().called(hello);
+        // Persist, then reply: who told us may rely on it that we will not forget.
+        self.adopt(false);
         self.inner.called.notify_one();
         self.learn(hello);
         Ok(encode(&self.hello()))
@@ -444,3 +449,6 @@ fn lost(detail: String) -> Error {
 fn internal(detail: String) -> Error {
     Reason::Internal { detail }.into()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

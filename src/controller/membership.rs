@@ -83,8 +83,8 @@ impl Controller {
         loop {
             let verdict = self.inner.formation.lock().verdict();
             match verdict {
-                Verdict::Found(founders) | Verdict::Adopt(founders) => {
-                    if !self.settle(founders) {
+                Verdict::Found(_) | Verdict::Adopt(_) => {
+                    if !self.adopt(true) {
                         sleep(backoff.next()).await;
                     }
                 }
@@ -109,8 +109,17 @@ impl Controller {
         self.greet_seeds().await;
     }
 
-    /// Saves who the founders are; only then this node tells it or votes.
-    fn settle(&self, founders: Founders) -> bool {
+    /// Saves the founders this node decided on or was told of, if there is something to save.
+    /// Only then it tells them or votes. False if they could not be saved. Without `decide` only
+    /// what it was told counts: a decision is made at the end of a round, on fresh answers.
+    pub(super) fn adopt(&self, decide: bool) -> bool {
+        let _saving = self.inner.saving.lock();
+        let verdict = self.inner.formation.lock().verdict();
+        let founders = match verdict {
+            Verdict::Adopt(founders) => founders,
+            Verdict::Found(founders) if decide => founders,
+            _ => return true,
+        };
         match self.inner.founders.save(&founders) {
             Ok(()) => {
                 tracing::info!(?founders, "the cluster is known");
@@ -186,8 +195,11 @@ impl Controller {
             Err(error) => return self.fail(format!("the controller's replica: {error}")),
         };
         self.inner.replica.send_replace(Some(replica.clone()));
+        if !initialize {
+            return;
+        }
         let mut backoff = Backoff::default();
-        while initialize {
+        loop {
             match self.initialize(&replica).await {
                 Ok(()) => return,
                 Err(error) => tracing::warn!(%error, "cannot initialize the controller"),
@@ -218,8 +230,8 @@ impl Controller {
         };
         let mut tables = self.table();
         while tables.borrow_and_update().cluster_id == 0 {
-            if replica.is_leader() {
-                self.propose_form().await;
+            if replica.is_leader() && !self.propose_form().await {
+                return;
             }
             let leader = replica.leader();
             tokio::select! {
@@ -231,13 +243,18 @@ impl Controller {
         }
     }
 
-    async fn propose_form(&self) {
-        let Some(form) = self.form() else { return };
+    /// False if the settings were refused: trying again cannot help.
+    async fn propose_form(&self) -> bool {
+        let Some(form) = self.form() else { return true };
         match self.propose(&ClusterCommand::Form(form), now() + PROPOSE_TIMEOUT).await {
             Ok(ClusterReply::Done { epoch }) => tracing::info!(%epoch, "cluster formed"),
-            Ok(reply) => self.fail(format!("the cluster cannot be formed: {reply:?}")),
+            Ok(reply) => {
+                self.fail(format!("the cluster cannot be formed: {reply:?}"));
+                return false;
+            }
             Err(error) => tracing::warn!(%error, "forming the cluster is tried again"),
         }
+        true
     }
 
     fn form(&self) -> Option<Form> {
@@ -340,10 +357,10 @@ impl Controller {
 
     /// Asks one peer for a newer table: by turns the one that spoke of it and one of those that
     /// hold the controller.
-    async fn fetch(&self, turn: usize) -> Result<(), String> {
+    pub(super) async fn fetch(&self, turn: usize) -> Result<(), String> {
         let epoch = self.inner.table.borrow().epoch;
         let rumour = *self.inner.rumour.borrow();
-        let told = rumour.0 > epoch && rumour.1 != self.node() && turn % 2 == 0;
+        let told = rumour.0 > epoch && rumour.1 != self.node() && turn.is_multiple_of(2);
         let peer = if told { Some(rumour.1) } else { self.some_peer(turn) };
         let peer = peer.ok_or("no peer is known")?;
         let wait_ms = u64::try_from(TABLE_WAIT.as_millis()).unwrap_or(u64::MAX);

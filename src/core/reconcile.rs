@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::table::{ReplicaPlacement, RoutingTable};
-use crate::types::{Generation, GroupId, LogKey, NodeId, ReplicaId, ShardId};
+use crate::types::{Generation, GroupId, LogKey, NodeId, ShardId};
 
 /// Everything needed to start one replica of a shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,13 +20,9 @@ pub struct StartReplica {
     pub bytes_max: u64,
     /// Seed of the group's key hash when it is created.
     pub hash_seed: u64,
-}
-
-impl StartReplica {
-    /// The replica that makes the members known to the group: the one with the lowest id.
-    pub fn initializer(&self) -> Option<ReplicaId> {
-        self.members.iter().map(|member| member.replica).min()
-    }
+    /// True for the replica that makes the members known to the group: the one with the lowest id
+    /// whose log is not lost. Making the same members known twice is safe.
+    pub initializes: bool,
 }
 
 /// One step towards the table.
@@ -65,6 +61,8 @@ pub fn wanted(table: &RoutingTable, node: NodeId, store_id: u128) -> Vec<StartRe
     }
     let mut wanted = Vec::new();
     for (shard, placement) in &table.shards {
+        let alive = placement.replicas.iter().map(|replica| replica.replica);
+        let initializer = alive.filter(|replica| !table.lost.contains(replica)).min();
         for here in placement.replicas.iter().filter(|replica| replica.node == node) {
             if table.lost.contains(&here.replica) {
                 continue;
@@ -76,6 +74,7 @@ pub fn wanted(table: &RoutingTable, node: NodeId, store_id: u128) -> Vec<StartRe
                 members: placement.replicas.clone(),
                 bytes_max: placement.bytes_max,
                 hash_seed: placement.hash_seed,
+                initializes: initializer == Some(here.replica),
             });
         }
     }
@@ -90,6 +89,7 @@ mod tests {
 
     use super::*;
     use crate::core::table::{NodeInfo, ShardPlacement};
+    use crate::types::ReplicaId;
 
     const STORE: u128 = 7;
 
@@ -186,7 +186,21 @@ mod tests {
         assert_eq!(actions[0], Action::Stop(old));
         let Action::Start(start) = &actions[1] else { panic!("{actions:?}") };
         assert_eq!(start.key.replica, ReplicaId(101));
-        assert_eq!(start.initializer(), Some(ReplicaId(101)));
         assert_eq!(actions.len(), 2);
+    }
+
+    #[test]
+    fn one_replica_initializes_and_not_a_lost_one() {
+        let initializers = |table: &RoutingTable| -> Vec<ReplicaId> {
+            (1..=3)
+                .flat_map(|node| wanted(table, NodeId(node), STORE))
+                .filter(|start| start.initializes)
+                .map(|start| start.key.replica)
+                .collect()
+        };
+        let mut table = table(&[vec![1, 2, 3]], &BTreeSet::new());
+        assert_eq!(initializers(&table), [ReplicaId(101)]);
+        table.lost.insert(ReplicaId(101));
+        assert_eq!(initializers(&table), [ReplicaId(102)]);
     }
 }
