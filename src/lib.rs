@@ -38,6 +38,7 @@ pub mod config;
 pub mod controller;
 pub mod core;
 pub mod front;
+pub mod node;
 pub mod raft;
 pub mod service;
 pub mod storage;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raftcache::config::Config;
-use raftcache::types::{Error, NodeId, Outcome, Reason, RoutingEpoch, ShardId};
+use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
@@ -154,13 +154,13 @@ fn table(text: &str) -> BTreeMap<String, Vec<String>> {
 
 /// One of each reason. `kinds_in_source` notices a missing one.
 fn reasons() -> Vec<Reason> {
-    let shard = ShardId(1);
+    let group = GroupId(1);
     let detail = || "x".to_owned();
     vec![
         Reason::InvalidArgument { field: "key", problem: detail() },
-        Reason::NotLeader { shard, leader: Some(NodeId(1)) },
+        Reason::NotLeader { group, leader: Some(NodeId(1)) },
         Reason::NotOwner { epoch: RoutingEpoch(1) },
-        Reason::NoLeader { shard },
+        Reason::NoLeader { group },
         Reason::NotReady,
         Reason::ResourceExhausted { what: "x", limit: 1 },
         Reason::Stopping,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::types::wire::{self, Error};
-use crate::types::{Error as Failure, NodeId, Reason, RoutingEpoch, ShardId};
+use crate::types::{Error as Failure, GroupId, NodeId, Reason, RoutingEpoch};
 
 /// Names that may stand in `Reason::InvalidArgument::field` and `Reason::ResourceExhausted::what`.
 /// They are static strings in memory and text on the wire; a peer's name that this version does
@@ -162,10 +162,10 @@ fn known(name: &str) -> Option<&'static str> {
     NAMES.iter().copied().find(|known| *known == name)
 }
 
-fn get_shard(input: &mut Bytes) -> Result<ShardId, Error> {
-    const WHAT: &str = "forward.shard";
-    let shard = wire::get_varint(input, WHAT)?;
-    Ok(ShardId(u16::try_from(shard).map_err(|_| Error::Malformed { what: WHAT })?))
+fn get_group(input: &mut Bytes) -> Result<GroupId, Error> {
+    const WHAT: &str = "forward.group";
+    let group = wire::get_varint(input, WHAT)?;
+    Ok(GroupId(u32::try_from(group).map_err(|_| Error::Malformed { what: WHAT })?))
 }
 
 fn get_text(input: &mut Bytes) -> Result<String, Error> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{Command, Condition, Delete, Expiry, NodeId, Reason, RequestId, Set, ShardId};
+use crate::types::{
+    Command, Condition, Delete, Expiry, GroupId, NodeId, Reason, RequestId, Set, ShardId,
+};
 
 fn set(session: u128) -> Write {
     Write {

@@ -10,6 +10,7 @@ use super::entry_codec::{
     put_payload, put_vote,
 };
 use super::types::TypeConfig;
+use crate::types::ReplicaId;
 use crate::types::limits::APPEND_BYTES_MAX;
 use crate::types::wire::{self, Error};
 
@@ -26,10 +27,23 @@ pub struct AppendExtras {
     pub checkpoint: Option<(u64, u64)>,
 }
 
-/// Encodes an append.
-pub fn encode_append(request: &AppendEntriesRequest<TypeConfig>, extras: AppendExtras) -> Bytes {
+/// A frame addressed to one replica: a node may have had another one of the same group.
+pub fn addressed(target: ReplicaId, payload: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(8 + payload.len());
+    out.put_u64_le(target.0);
+    out.put_slice(payload);
+    out.freeze()
+}
+
+/// Encodes an append, addressed to `target`.
+pub fn encode_append(
+    target: ReplicaId,
+    request: &AppendEntriesRequest<TypeConfig>,
+    extras: AppendExtras,
+) -> Bytes {
     let payload: usize = request.entries.iter().map(|e| 24 + entry_len(e)).sum();
-    let mut out = BytesMut::with_capacity(96 + payload);
+    let mut out = BytesMut::with_capacity(104 + payload);
+    out.put_u64_le(target.0);
     put_vote(&mut out, &request.vote);
     put_log_id_option(&mut out, request.prev_log_id.as_ref());
     put_log_id_option(&mut out, request.leader_commit.as_ref());
@@ -59,7 +73,7 @@ fn entry_len(entry: &super::types::Entry) -> usize {
     usize::try_from(super::entry_codec::entry_bytes(entry)).unwrap_or(APPEND_BYTES_MAX)
 }
 
-/// Decodes an append; payloads are slices of the frame.
+/// Decodes an append without its address; payloads are slices of the frame.
 pub fn decode_append(
     mut input: Bytes,
 ) -> Result<(AppendEntriesRequest<TypeConfig>, AppendExtras), Error> {
@@ -148,7 +162,6 @@ mod tests {
 
     use super::*;
     use crate::raft::types::{Entry, Payload, Vote, log_id};
-    use crate::types::ReplicaId;
 
     fn request(entries: usize) -> AppendEntriesRequest<TypeConfig> {
         let entries = (0..entries as u64)
@@ -174,7 +187,8 @@ mod tests {
         let extras = AppendExtras { echo_ms: 5, quorum_age_ms: 9, checkpoint: Some((64, 77)) };
         for n in [0, 1, 5, 40] {
             let sent = request(n);
-            let (got, got_extras) = decode_append(encode_append(&sent, extras)).unwrap();
+            let (got, got_extras) =
+                decode_append(encode_append(ReplicaId(2), &sent, extras).slice(8..)).unwrap();
             assert_eq!(got.entries, sent.entries);
             assert_eq!(
                 (got.vote, got.prev_log_id, got.leader_commit),
@@ -199,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_cut_frame_is_an_error() {
-        let whole = encode_append(&request(5), AppendExtras::default());
+        let whole = encode_append(ReplicaId(2), &request(5), AppendExtras::default()).slice(8..);
         for len in 0..whole.len() {
             assert!(decode_append(whole.slice(..len)).is_err(), "cut at {len}");
         }

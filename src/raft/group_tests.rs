@@ -81,7 +81,8 @@ impl Cluster {
             let machine = MachineConfig { bytes_max, hash_seed: 3, owned: SlotSet::all() };
             let key = LogKey { group: GROUP, replica: ReplicaId(id) };
             let clock = SimClock::new(1_000_000_000);
-            let group = ShardGroup::start(key, node, machine, deps, clock.clone()).await.unwrap();
+            let group =
+                ShardGroup::start(key, node, machine, false, deps, clock.clone()).await.unwrap();
             *handler.group.write() = Some(group.clone());
             groups.insert(node, group);
             clocks.insert(node, clock);

@@ -81,6 +81,21 @@ impl LogStore {
         Ok(LogStore { shared: Arc::new(shared) })
     }
 
+    /// Makes a durable log known to the device before anything depends on it: from now on an empty
+    /// recovery means that the log was lost.
+    pub async fn mark_begun(&self) -> Result<(), wal::Error> {
+        if self.shared.wal.is_none() || !self.is_pristine() {
+            return Ok(());
+        }
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let done: wal::Done = Box::new(move |result| {
+            // The receiver is gone only if the replica is being dropped.
+            let _ = tx.send(result);
+        });
+        self.submit(WalOp::TruncateAfter(None), done);
+        rx.await.map_err(|_| wal::Error::Closed)?
+    }
+
     /// True if the replica has never voted nor stored an entry.
     pub fn is_pristine(&self) -> bool {
         let state = self.shared.state.lock();

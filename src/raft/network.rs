@@ -23,7 +23,9 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
 use super::digests::Digests;
-use super::frame_codec::{AppendExtras, decode, decode_append_response, encode, encode_append};
+use super::frame_codec::{
+    AppendExtras, addressed, decode, decode_append_response, encode, encode_append,
+};
 use super::machine::StateMachine;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
@@ -107,6 +109,7 @@ impl<M: StateMachine> RaftNetworkFactory<TypeConfig> for NetworkFactory<M> {
             echo: self.context.echo_of(target),
             context: self.context.clone(),
             node: node.node,
+            target,
             machine: PhantomData,
         }
     }
@@ -116,6 +119,7 @@ impl<M: StateMachine> RaftNetworkFactory<TypeConfig> for NetworkFactory<M> {
 pub struct PeerNetwork<M> {
     context: NetworkContext,
     node: NodeId,
+    target: ReplicaId,
     echo: Arc<AtomicU64>,
     machine: PhantomData<fn() -> M>,
 }
@@ -138,7 +142,13 @@ impl<M: StateMachine> PeerNetwork<M> {
     ) -> Rpc<bytes::Bytes> {
         self.context
             .transport
-            .call(self.node, self.context.group, kind, payload, now() + timeout)
+            .call(
+                self.node,
+                self.context.group,
+                kind,
+                addressed(self.target, &payload),
+                now() + timeout,
+            )
             .await
             .map_err(|e| unreachable_peer(&e))
     }
@@ -160,7 +170,7 @@ impl<M: StateMachine> PeerNetwork<M> {
             self.node,
             self.context.group,
             FrameKind::Append,
-            encode_append(request, extras),
+            encode_append(self.target, request, extras),
             now() + timeout,
         );
         let echo = Arc::clone(&self.echo);
@@ -303,7 +313,7 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
         };
         let send = send_snapshot(
             self.context.clone(),
-            self.node,
+            (self.node, self.target),
             vote,
             &snapshot.meta,
             file,

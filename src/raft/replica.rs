@@ -58,6 +58,9 @@ pub enum StartError {
     /// The log cannot be read, or is damaged: quarantine it, rejoin under a new replica id.
     #[error(transparent)]
     Wal(#[from] wal::Error),
+    /// The replica ran before and its log is gone: it must never run again under this id.
+    #[error("the log of {0} is gone")]
+    LogLost(LogKey),
     /// A setting openraft refuses.
     #[error("raft settings: {0}")]
     Settings(#[from] openraft::ConfigError),
@@ -139,10 +142,14 @@ impl<M: StateMachine> Replica<M> {
     /// Recovers the replica's state and starts it. A replica that has a log keeps still for one
     /// full election time-out first: openraft restores a vote without its lease, so a restarted
     /// voter could elect a new leader inside the old leader's lease and make lease reads stale.
+    ///
+    /// `ran_before` says that this replica id has been in use; then its log must be there. When this
+    /// returns, a durable log holds at least a mark, so the caller may remember that it ran.
     pub async fn start(
         key: LogKey,
         node: NodeId,
         machine: M,
+        ran_before: bool,
         deps: ReplicaDeps,
     ) -> Result<Self, StartError> {
         let recovered = match &deps.wal {
@@ -152,7 +159,12 @@ impl<M: StateMachine> Replica<M> {
             }
             None => wal::Recovered { fresh: true, ..wal::Recovered::default() },
         };
+        if ran_before && recovered.fresh {
+            // A blank restart loses acknowledged writes (INV-2).
+            return Err(StartError::LogLost(key));
+        }
         let log = LogStore::open(key, deps.wal.clone(), recovered)?;
+        log.mark_begun().await?;
         let guard_until = (!log.is_pristine()).then(|| now() + deps.settings.restart_guard());
         let digests = Arc::new(Digests::default());
         let store = StateStore::new(key, machine, Arc::clone(&deps.files), Arc::clone(&digests));
@@ -367,8 +379,9 @@ impl<M: StateMachine> Replica<M> {
     /// Waits until the leader, as believed here, is not `seen` any more.
     pub async fn leader_changed(&self, seen: Option<Leader>) -> Option<Leader> {
         let mut watch = self.inner.leader.clone();
-        match watch.wait_for(|leader| *leader != seen).await {
-            Ok(leader) => *leader,
+        let changed = watch.wait_for(|leader| *leader != seen).await.map(|leader| *leader);
+        match changed {
+            Ok(leader) => leader,
             // The replica stopped: nothing will change any more.
             Err(_) => std::future::pending().await,
         }
@@ -457,6 +470,19 @@ impl<M: StateMachine> Replica<M> {
         )
     }
 
+    /// Other voters and how many log entries each lacks of this leader's log; empty unless leading.
+    pub fn voters_behind(&self) -> Vec<(ReplicaId, u64)> {
+        let metrics = self.inner.raft.metrics();
+        let seen = metrics.borrow_watched();
+        let last = seen.last_log_index.unwrap_or(0);
+        let voters: std::collections::BTreeSet<_> = seen.membership_config.voter_ids().collect();
+        let progress = seen.replication.iter().flatten();
+        progress
+            .filter(|(id, _)| **id != self.inner.key.replica && voters.contains(id))
+            .map(|(id, matched)| (*id, last.saturating_sub(matched.map_or(0, |id| id.index))))
+            .collect()
+    }
+
     fn successor(&self, wanted: Option<ReplicaId>) -> Option<ReplicaId> {
         let metrics = self.inner.raft.metrics();
         let seen = metrics.borrow_watched();
@@ -478,6 +504,7 @@ impl<M: StateMachine> Replica<M> {
         payload: Bytes,
     ) -> Result<Bytes, Refusal> {
         let raft = &self.inner.raft;
+        let payload = take_target(payload, self.inner.key.replica)?;
         match kind {
             FrameKind::Append => self.handle_append(payload).await,
             FrameKind::Vote => {
@@ -594,6 +621,15 @@ async fn watch_leader<M: StateMachine>(
             return;
         }
     }
+}
+
+/// Checks that a frame is for this replica, not for another one of the group that lived here.
+fn take_target(mut payload: Bytes, own: ReplicaId) -> Result<Bytes, Refusal> {
+    let target = crate::types::wire::get_u64(&mut payload, "target replica").map_err(refuse)?;
+    if target != own.0 {
+        return Err(Refusal(format!("{} does not run here, {own} does", ReplicaId(target))));
+    }
+    Ok(payload)
 }
 
 fn internal(error: impl std::fmt::Display) -> Error {

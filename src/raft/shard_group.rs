@@ -43,16 +43,17 @@ struct Inner {
 }
 
 impl ShardGroup {
-    /// Starts the replica and its queues.
+    /// Starts the replica and its queues (see `Replica::start`).
     pub async fn start(
         key: LogKey,
         node: NodeId,
         machine: MachineConfig,
+        ran_before: bool,
         deps: ReplicaDeps,
         clock: SharedClock,
     ) -> Result<Self, StartError> {
         let metrics = Arc::clone(&deps.metrics);
-        let replica = Replica::start(key, node, Machine::new(machine), deps).await?;
+        let replica = Replica::start(key, node, Machine::new(machine), ran_before, deps).await?;
         let touches = Arc::new(Touches::default());
         let clock = Arc::new(LogClock::new(clock));
         let (queue, batcher) = Batcher::new(
@@ -212,13 +213,17 @@ impl ShardGroup {
 
     /// Node that leads the group, as believed here.
     pub fn leader(&self) -> Option<NodeId> {
-        unimplemented!()
+        self.inner.replica.leader().map(|leader| leader.node)
     }
 
     /// Waits until the leading node, as believed here, is not `seen` any more.
     pub async fn leader_changed(&self, seen: Option<NodeId>) -> Option<NodeId> {
-        let _ = seen;
-        unimplemented!()
+        let mut known = self.inner.replica.leader();
+        // A new term under the same node is no change to those who route by node.
+        while known.map(|leader| leader.node) == seen {
+            known = self.inner.replica.leader_changed(known).await;
+        }
+        known.map(|leader| leader.node)
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use openraft::errors::{NetworkError, StreamingError, Unreachable};
 use openraft::raft::SnapshotResponse;
 
-use super::frame_codec::decode;
+use super::frame_codec::{addressed, decode};
 use super::network::NetworkContext;
 use super::state_store::encode_meta;
 use super::types::{SnapshotMeta, TypeConfig, Vote};
@@ -17,7 +17,7 @@ use crate::storage::snapshot_files::{SnapshotFile, SnapshotFiles};
 use crate::transport::{self, FrameKind};
 use crate::types::clock::now;
 use crate::types::limits::SNAPSHOT_CHUNKS_IN_FLIGHT_MAX;
-use crate::types::{NodeId, wire};
+use crate::types::{NodeId, ReplicaId, wire};
 
 const BEGIN: u8 = 0;
 const CHUNK: u8 = 1;
@@ -99,7 +99,7 @@ fn lost(error: &transport::Error) -> StreamingError<TypeConfig> {
 /// Sends a stored snapshot and waits until the peer has installed or refused it.
 pub async fn send_snapshot(
     context: NetworkContext,
-    to: NodeId,
+    to: (NodeId, ReplicaId),
     vote: Vote,
     meta: &SnapshotMeta,
     file: SnapshotFile,
@@ -142,7 +142,7 @@ async fn read_chunk(
 
 struct Transfer {
     context: NetworkContext,
-    to: NodeId,
+    to: (NodeId, ReplicaId),
     id: u64,
     sequence: u64,
     timeout: Duration,
@@ -153,10 +153,11 @@ impl Transfer {
         &mut self,
         frame: &SnapshotFrame,
     ) -> BoxFuture<'static, Result<Bytes, transport::Error>> {
-        let payload = encode_frame(self.id, self.sequence, frame);
+        let (node, replica) = self.to;
+        let payload = addressed(replica, &encode_frame(self.id, self.sequence, frame));
         self.sequence += 1;
         let deadline = now() + self.timeout;
         let group = self.context.group;
-        self.context.transport.call(self.to, group, FrameKind::Snapshot, payload, deadline)
+        self.context.transport.call(node, group, FrameKind::Snapshot, payload, deadline)
     }
 }

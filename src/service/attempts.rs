@@ -1,7 +1,7 @@
 //! What one operation has gone through so far, and what follows from it. Pure: the retry rules of
 //! INV-5 and INV-6 stand here and nowhere else.
 
-use crate::types::{Error, NodeId, Outcome, Reason, ShardId};
+use crate::types::{Error, GroupId, NodeId, Outcome, Reason, ShardId};
 
 /// Hints followed in a row without a pause: two nodes that point at each other must not make a
 /// busy loop.
@@ -123,7 +123,9 @@ impl Attempts {
             };
         };
         match &last.reason {
-            Reason::NotLeader { .. } | Reason::NoLeader { .. } => Reason::NoLeader { group: GroupId::of_shard(shard) }.into(),
+            Reason::NotLeader { .. } | Reason::NoLeader { .. } => {
+                Reason::NoLeader { group: GroupId::of_shard(shard) }.into()
+            }
             Reason::NotOwner { .. }
             | Reason::NotReady
             | Reason::Stopping
@@ -207,8 +209,12 @@ mod tests {
     #[test]
     fn two_nodes_that_point_at_each_other_do_not_make_a_busy_loop() {
         let mut attempts = Attempts::of_write(true);
-        let hint =
-            |n| Error::from(Reason::NotLeader { group: GroupId::of_shard(ShardId(1)), leader: Some(NodeId(n)) });
+        let hint = |n| {
+            Error::from(Reason::NotLeader {
+                group: GroupId::of_shard(ShardId(1)),
+                leader: Some(NodeId(n)),
+            })
+        };
         assert_eq!(attempts.failed(hint(1)), Next::Follow(NodeId(1)));
         assert_eq!(attempts.failed(hint(2)), Next::Follow(NodeId(2)));
         assert_eq!(attempts.failed(hint(1)), Next::Pause);

@@ -34,7 +34,8 @@ use crate::types::clock::{Instant, now};
 use crate::types::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::types::metrics::Metrics;
 use crate::types::{
-    Command, Consistency, Error, NodeId, Reason, Refusal, Reply, RequestId, RoutingEpoch, Write,
+    Command, Consistency, Error, GroupId, NodeId, Reason, Refusal, Reply, RequestId, RoutingEpoch,
+    Write,
 };
 
 /// What a user may set of the service.

@@ -300,6 +300,7 @@ pub(super) fn table(epoch: u64, replicas: &[u64]) -> RoutingTable {
         slots: vec![SHARD; usize::from(SLOTS)],
         shards: BTreeMap::from([(SHARD, placement)]),
         nodes: BTreeMap::<NodeId, NodeInfo>::new(),
+        ..RoutingTable::default()
     }
 }
 

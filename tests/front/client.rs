@@ -95,7 +95,13 @@ async fn set_get_and_del_speak_plainly_and_by_exit_code() {
 async fn errors_say_the_outcome_and_the_leader() {
     let doors = Doors::open().await;
     let mut out = Vec::new();
-    doors.fake.fail("k", Reason::NotLeader { shard: ShardId(0), leader: Some(NodeId(2)) });
+    doors.fake.fail(
+        "k",
+        Reason::NotLeader {
+            group: raftcache::types::GroupId::of_shard(ShardId(0)),
+            leader: Some(NodeId(2)),
+        },
+    );
     let error = run_get(&get(&doors, false), &mut out).await.unwrap_err().to_string();
     assert!(error.contains("not applied; leader is node 2 at 127.0.0.1:8082"), "{error}");
     doors.fake.fail("k", Reason::Lost { detail: "cut".to_owned() });

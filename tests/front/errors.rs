@@ -38,9 +38,15 @@ fn reasons() -> Vec<(Reason, Code)> {
             Reason::InvalidArgument { field: "key", problem: "is empty".to_owned() },
             Code::InvalidArgument,
         ),
-        (Reason::NotLeader { shard, leader: Some(NodeId(2)) }, Code::Unavailable),
+        (
+            Reason::NotLeader {
+                group: raftcache::types::GroupId::of_shard(shard),
+                leader: Some(NodeId(2)),
+            },
+            Code::Unavailable,
+        ),
         (Reason::NotOwner { epoch: RoutingEpoch(4) }, Code::Unavailable),
-        (Reason::NoLeader { shard }, Code::Unavailable),
+        (Reason::NoLeader { group: raftcache::types::GroupId::of_shard(shard) }, Code::Unavailable),
         (Reason::NotReady, Code::Unavailable),
         (Reason::ResourceExhausted { what: "queue", limit: 7 }, Code::ResourceExhausted),
         (Reason::Stopping, Code::Unavailable),
@@ -99,7 +105,10 @@ async fn the_leader_hint_has_its_address_from_the_table() {
     let mut client = doors.client().await;
     let mut hint = async |leader: Option<u64>| {
         let leader = leader.map(NodeId);
-        doors.fake.fail("f", Reason::NotLeader { shard: ShardId(0), leader });
+        doors.fake.fail(
+            "f",
+            Reason::NotLeader { group: raftcache::types::GroupId::of_shard(ShardId(0)), leader },
+        );
         let status = client.get(get("f")).await.unwrap_err();
         status::detail_of(&status).unwrap().leader
     };

@@ -200,6 +200,7 @@ fn table() -> RoutingTable {
         slots: vec![ShardId(0); usize::from(SLOTS)],
         shards: [(ShardId(0), placement)].into(),
         nodes: [(NodeId(1), info(8_080)), (NodeId(2), info(8_082))].into(),
+        ..RoutingTable::default()
     }
 }
 

@@ -112,7 +112,12 @@ fn failure_of(reply: pb::PipelineResponse) -> pb::Failure {
 #[tokio::test]
 async fn a_slow_operation_holds_back_nobody_and_failures_do_not_end_the_stream() {
     let doors = Doors::open().await;
-    doors.fake.fail("bad", Reason::NoLeader { shard: raftcache::types::ShardId(0) });
+    doors.fake.fail(
+        "bad",
+        Reason::NoLeader {
+            group: raftcache::types::GroupId::of_shard(raftcache::types::ShardId(0)),
+        },
+    );
     let mut stream = open(&doors).await;
     let short = Some(pb::Ttl { seconds: 0, nanos: 50_000_000 });
     let requests = [

@@ -1,0 +1,306 @@
+//! A node without its doors: replicas, controller, service, peers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::environment::Environment;
+use super::handler::PeerHandler;
+use super::host::Host;
+use crate::controller::{Controller, ControllerHost, ControllerSettings, Driver, ReplicaHost};
+use crate::core::table::NodeInfo;
+use crate::raft::cluster_machine::ClusterStateMachine;
+use crate::raft::heartbeat::Heartbeats;
+use crate::raft::replica::{Replica, ReplicaDeps};
+use crate::raft::settings::RaftSettings;
+use crate::raft::shard_group::ShardGroup;
+use crate::service::{Options, Parts, Registry, ReplicaStatus, Service, StatusSource};
+use crate::storage::replicas_started::ReplicasStarted;
+use crate::storage::snapshot_files::SnapshotFiles;
+use crate::transport::Handler;
+use crate::types::clock::now;
+use crate::types::metrics::Metrics;
+use crate::types::{NodeId, RoutingEpoch, task};
+
+/// What an operator chose for a node.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// This node.
+    pub node: NodeId,
+    /// Failure domain.
+    pub zone: String,
+    /// Address of the peer port, as other nodes reach it.
+    pub peer_addr: String,
+    /// Address of the gRPC port, as clients reach it.
+    pub grpc_addr: String,
+    /// Address of the HTTP port, as clients reach it.
+    pub http_addr: String,
+    /// Peer addresses of the nodes that form the cluster.
+    pub seeds: Vec<String>,
+    /// Nodes that form the cluster.
+    pub expected_nodes: usize,
+    /// Shards of a new cluster.
+    pub shards: u16,
+    /// Replicas of a shard of a new cluster.
+    pub replicas: u16,
+    /// Logical bytes of a shard of a new cluster.
+    pub shard_bytes_max: u64,
+    /// Timing and sizes of the groups.
+    pub raft: RaftSettings,
+    /// Limits of the service.
+    pub service: Options,
+}
+
+/// How long each part of a graceful stop may take.
+#[derive(Clone, Copy, Debug)]
+pub struct StopTimes {
+    /// Not ready, but serving, so that load balancers notice.
+    pub unready: Duration,
+    /// Handing leaderships over.
+    pub hand_over: Duration,
+    /// Finishing requests in flight.
+    pub drain: Duration,
+}
+
+/// Readiness of a node that is about to stop, before anything else says so.
+struct Status {
+    host: Arc<Host>,
+    leaving: Arc<AtomicBool>,
+}
+
+impl StatusSource for Status {
+    fn replicas(&self) -> Vec<ReplicaStatus> {
+        self.host.replicas()
+    }
+
+    fn not_ready_because(&self) -> Vec<String> {
+        let mut reasons = self.host.not_ready_because();
+        if self.leaving.load(Ordering::Relaxed) {
+            reasons.push("the node is leaving".to_owned());
+        }
+        reasons
+    }
+}
+
+/// A running node.
+pub struct Node {
+    service: Service<ShardGroup>,
+    controller: Controller,
+    host: Arc<Host>,
+    handler: Arc<dyn Handler>,
+    metrics: Arc<Metrics>,
+    leaving: Arc<AtomicBool>,
+    /// Ends the driver first.
+    driver_cancel: CancellationToken,
+    /// Then everything else.
+    cancel: CancellationToken,
+    driver: JoinHandle<Option<()>>,
+    controller_task: JoinHandle<Option<()>>,
+}
+
+/// Opens the controller's replica and lets the frame handler find it.
+struct ControlHost(Arc<Host>);
+
+impl ControllerHost for ControlHost {
+    fn open(
+        &self,
+        replica: crate::types::ReplicaId,
+    ) -> futures_util::future::BoxFuture<
+        'static,
+        Result<Replica<ClusterStateMachine>, crate::types::Error>,
+    > {
+        let host = Arc::clone(&self.0);
+        let open = ControllerHost::open(host.as_ref(), replica);
+        Box::pin(async move {
+            let replica = open.await?;
+            *host.controller.lock() = Some(replica.clone());
+            Ok(replica)
+        })
+    }
+}
+
+impl Node {
+    /// Starts a node. It forms or joins its cluster by itself; `handler` must be served to peers.
+    pub async fn start(settings: NodeSettings, environment: Environment) -> anyhow::Result<Self> {
+        let (cancel, driver_cancel) = (CancellationToken::new(), CancellationToken::new());
+        let metrics = Arc::clone(&environment.metrics);
+        let registry = Registry::<ShardGroup>::default();
+        let host = Arc::new(make_host(&settings, &environment, &registry, &cancel).await?);
+        let controller = Controller::open(
+            controller_settings(&settings, &environment),
+            Arc::clone(&environment.transport),
+            Arc::new(ControlHost(Arc::clone(&host))),
+            Arc::clone(&environment.founders),
+            cancel.clone(),
+        )
+        .context("cannot read who founded the cluster")?;
+        // Set once, right here.
+        let _ = host.table.set(controller.table());
+        let _ = host.standing.set(controller.standing());
+        let leaving = Arc::new(AtomicBool::new(false));
+        let epoch_seen = Arc::new(watch::Sender::new(RoutingEpoch(0)));
+        let service = Service::new(Parts {
+            node: settings.node,
+            options: settings.service,
+            registry: registry.clone(),
+            transport: environment.transport,
+            table: controller.table(),
+            epoch_seen,
+            metrics: Arc::clone(&metrics),
+            status: Arc::new(Status { host: Arc::clone(&host), leaving: Arc::clone(&leaving) }),
+            session_seed: environment.session_seed,
+        });
+        let handler = Arc::new(PeerHandler {
+            registry,
+            service: service.clone(),
+            controller: controller.clone(),
+            host: Arc::clone(&host),
+        });
+        let replicas: Arc<dyn ReplicaHost> = host.clone();
+        let driver = Driver::new(controller.clone(), replicas);
+        let driver = task::spawn("driver", driver.run(driver_cancel.clone()));
+        let controller_task = task::spawn("controller", controller.clone().run());
+        Ok(Node {
+            service,
+            controller,
+            host,
+            handler,
+            metrics,
+            leaving,
+            driver_cancel,
+            cancel,
+            driver,
+            controller_task,
+        })
+    }
+
+    /// What the doors call.
+    pub fn service(&self) -> &Service<ShardGroup> {
+        &self.service
+    }
+
+    /// What peers' frames go to.
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        Arc::clone(&self.handler)
+    }
+
+    /// The node's view of the cluster.
+    pub fn controller(&self) -> &Controller {
+        &self.controller
+    }
+
+    /// The node's metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// First half of a graceful stop: not ready, leaderships handed over, requests finished. The
+    /// doors must still be open, and are closed after it.
+    pub async fn leave(&self, times: StopTimes) {
+        self.leaving.store(true, Ordering::Relaxed);
+        tokio::time::sleep(times.unready).await;
+        self.driver_cancel.cancel();
+        let deadline = now() + times.hand_over;
+        let groups = self.service.registry().all();
+        join_all(groups.iter().map(|(id, group)| async move {
+            if let Err(error) = group.replica().hand_over(deadline).await {
+                tracing::warn!(group = %id, %error, "leadership was not handed over");
+            }
+        }))
+        .await;
+        if let Some(replica) = self.host.controller_replica()
+            && let Err(error) = replica.hand_over(deadline).await
+        {
+            tracing::warn!(%error, "the controller's leadership was not handed over");
+        }
+        self.service.admission().stop();
+        if tokio::time::timeout(times.drain, self.service.admission().drain()).await.is_err() {
+            tracing::warn!("requests still in flight were given up");
+        }
+    }
+
+    /// Second half: stops every task and replica, and awaits them.
+    pub async fn stop(self) {
+        self.driver_cancel.cancel();
+        // A panicked task has been logged by its guard.
+        let _ = self.driver.await;
+        self.service.shutdown().await;
+        let groups = self.service.registry().all();
+        join_all(groups.iter().map(|(_, group)| group.shutdown())).await;
+        self.cancel.cancel();
+        let _ = self.controller_task.await;
+    }
+}
+
+async fn make_host(
+    settings: &NodeSettings,
+    environment: &Environment,
+    registry: &Registry<ShardGroup>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Host> {
+    let heartbeats = Heartbeats::start(
+        Duration::from_millis(settings.raft.heartbeat_ms),
+        cancel.clone(),
+    );
+    let (disk, dir) = (Arc::clone(&environment.disk), environment.data_dir.clone());
+    let durable = environment.shard_wal.is_some();
+    let opened = crate::storage::disk::offload(&environment.disk, move || {
+        let shards = SnapshotFiles::new(Arc::clone(&disk), dir.join("snapshots"))?;
+        let shards = if durable { shards } else { shards.without_sync() };
+        let control = SnapshotFiles::new(Arc::clone(&disk), dir.join("controller-snapshots"))?;
+        anyhow::Ok((shards, control, ReplicasStarted::open(disk, &dir)?))
+    });
+    let (shard_files, control_files, started) = opened.await?;
+    let shard_deps = ReplicaDeps {
+        transport: Arc::clone(&environment.transport),
+        wal: environment.shard_wal.clone(),
+        files: Arc::new(shard_files),
+        heartbeats,
+        settings: settings.raft.clone(),
+        metrics: Arc::clone(&environment.metrics),
+    };
+    let control_deps = ReplicaDeps {
+        wal: Some(Arc::clone(&environment.control_wal)),
+        files: Arc::new(control_files),
+        ..shard_deps.clone()
+    };
+    Ok(Host {
+        node: settings.node,
+        shard_deps,
+        control_deps,
+        clock: Arc::clone(&environment.clock),
+        registry: registry.clone(),
+        started: Arc::new(parking_lot::Mutex::new(started)),
+        controller: parking_lot::Mutex::default(),
+        lost: parking_lot::Mutex::default(),
+        table: std::sync::OnceLock::new(),
+        standing: std::sync::OnceLock::new(),
+    })
+}
+
+fn controller_settings(settings: &NodeSettings, environment: &Environment) -> ControllerSettings {
+    ControllerSettings {
+        node: settings.node,
+        info: NodeInfo {
+            store_id: environment.store_id,
+            peer_addr: settings.peer_addr.clone(),
+            grpc_addr: settings.grpc_addr.clone(),
+            http_addr: settings.http_addr.clone(),
+            zone: settings.zone.clone(),
+        },
+        incarnation: environment.incarnation,
+        logs_survive: environment.logs_survive,
+        seeds: settings.seeds.clone(),
+        expected_nodes: settings.expected_nodes,
+        shards: settings.shards,
+        replicas: settings.replicas,
+        bytes_max: settings.shard_bytes_max,
+        seed: environment.seed,
+    }
+}

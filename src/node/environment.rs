@@ -1,0 +1,130 @@
+//! What a node stands on: swapped as a whole by simulations.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::config::{Config, Durability};
+use crate::controller::{FoundersFile, FoundersStore};
+use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::identity::{DirLock, Identity, boot_id};
+use crate::storage::sled_wal::{self, FlushMode, SledWal};
+use crate::storage::wal::{self, Wal};
+use crate::transport::tonic_peer::TonicTransport;
+use crate::transport::SharedTransport;
+use crate::transport::options::PeerOptions;
+use crate::types::NodeId;
+use crate::types::clock::{SharedClock, SystemClock};
+use crate::types::metrics::Metrics;
+
+/// Transport, disks, clock and identity of a node.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Calls peers.
+    pub transport: SharedTransport,
+    /// Wall clock.
+    pub clock: SharedClock,
+    /// Plain files.
+    pub disk: Arc<dyn Disk>,
+    /// Directory of the node's files on `disk`.
+    pub data_dir: PathBuf,
+    /// Log of the controller's replica: always durable.
+    pub control_wal: Arc<dyn Wal>,
+    /// Log of the shards' replicas; `None` in `memory` durability.
+    pub shard_wal: Option<Arc<dyn Wal>>,
+    /// Who founded the cluster.
+    pub founders: Arc<dyn FoundersStore>,
+    /// Random name of the data directory.
+    pub store_id: u128,
+    /// Starts of this store so far, this one included.
+    pub incarnation: u64,
+    /// True if the shards' logs survived the last stop.
+    pub logs_survive: bool,
+    /// Random: a new cluster draws its hash seeds from it.
+    pub seed: u64,
+    /// Random, new at every start: the node's own request ids (INV-6).
+    pub session_seed: u128,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the real environment holds besides: released when the node has stopped.
+#[derive(Debug)]
+pub struct DataDir {
+    identity: Identity,
+    wals: Vec<Arc<SledWal>>,
+    /// Keeps other processes out.
+    _lock: DirLock,
+}
+
+impl DataDir {
+    /// Closes the logs and marks the stop as clean. Blocks on the device.
+    pub fn close(self) -> anyhow::Result<()> {
+        for wal in &self.wals {
+            wal.close().context("cannot close the write-ahead log")?;
+        }
+        self.identity.mark_clean().context("cannot mark the stop as clean")
+    }
+}
+
+impl Environment {
+    /// Opens the data directory of `config` and connects nothing yet. Blocks on the device.
+    pub fn open(config: &Config) -> anyhow::Result<(Self, DataDir)> {
+        let dir = &config.node.data_dir;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("node.data_dir: cannot create {}", dir.display()))?;
+        let lock = DirLock::acquire(dir)?;
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let identity = Identity::start(Arc::clone(&disk), dir, boot_id(), rand::random)?;
+        let metrics = Metrics::new();
+        let control = open_wal(&dir.join("controller"), &metrics, FlushMode::Always)?;
+        let interval = Duration::from_millis(config.wal.flush_interval_ms);
+        let (shard_wal, logs_survive) = match config.durability {
+            Durability::Memory => (None, false),
+            Durability::Wal => {
+                (Some(open_wal(&dir.join("wal"), &metrics, FlushMode::Always)?), true)
+            }
+            Durability::WalAsync => {
+                let wal = open_wal(&dir.join("wal"), &metrics, FlushMode::Every(interval))?;
+                (Some(wal), !identity.lost_unflushed())
+            }
+        };
+        let node = NodeId(config.node.id);
+        let transport = TonicTransport::new(node, Arc::clone(&metrics), PeerOptions::default());
+        let environment = Environment {
+            transport,
+            clock: Arc::new(SystemClock),
+            disk,
+            data_dir: dir.clone(),
+            control_wal: Arc::clone(&control) as Arc<dyn Wal>,
+            shard_wal: shard_wal.clone().map(|wal| wal as Arc<dyn Wal>),
+            founders: Arc::new(FoundersFile::new(dir)),
+            store_id: identity.store_id,
+            incarnation: identity.incarnation,
+            logs_survive,
+            seed: rand::random(),
+            session_seed: rand::random(),
+            metrics,
+        };
+        let wals = std::iter::once(control).chain(shard_wal).collect();
+        Ok((environment, DataDir { identity, wals, _lock: lock }))
+    }
+}
+
+/// Opens a log store. A damaged one is moved aside: the replicas it held must not run under their
+/// old ids, and will not, because their logs are gone.
+fn open_wal(dir: &Path, metrics: &Arc<Metrics>, mode: FlushMode) -> anyhow::Result<Arc<SledWal>> {
+    let open = || SledWal::open(dir, Arc::clone(metrics), mode);
+    match open() {
+        Ok(wal) => Ok(wal),
+        Err(error) if error.is_damage() => {
+            let moved = sled_wal::quarantine(dir)
+                .with_context(|| format!("cannot move {} aside", dir.display()))?;
+            tracing::error!(%error, moved_to = %moved.display(), "write-ahead log is damaged");
+            Ok(open().map_err(|e: wal::Error| e)?)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot open {}", dir.display())),
+    }
+}

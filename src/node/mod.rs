@@ -1,0 +1,14 @@
+//! F8: the only place that wires.
+//!
+//! `core` puts a node together from what it stands on (`environment`): a transport, disks, a clock.
+//! `serve` gives it the real ones and opens the doors; simulations give it theirs.
+
+pub mod core;
+pub mod dev;
+pub mod environment;
+mod handler;
+mod host;
+pub mod serve;
+
+pub use self::core::{Node, NodeSettings, StopTimes};
+pub use environment::Environment;

@@ -1,0 +1,160 @@
+//! A node with its doors, from start to graceful stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::core::{Node, NodeSettings, StopTimes};
+use super::environment::{DataDir, Environment};
+use crate::config::Config;
+use crate::front::{DoorHandle, FrontLimits, serve_grpc, serve_http};
+use crate::raft::settings::RaftSettings;
+use crate::service::{Execute, Limits, Options};
+use crate::transport::server;
+use crate::types::{NodeId, limits};
+
+/// A node whose doors are open.
+pub struct Served {
+    node: Node,
+    data: DataDir,
+    grpc: DoorHandle,
+    http: DoorHandle,
+    peers: tokio::task::JoinHandle<Option<()>>,
+    doors_cancel: CancellationToken,
+    peers_cancel: CancellationToken,
+    times: StopTimes,
+}
+
+/// Opens the data directory and the doors, and starts the node.
+pub async fn start(config: &Config) -> anyhow::Result<Served> {
+    let opened = {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || Environment::open(&config)).await?
+    };
+    let (environment, data) = opened?;
+    let listen = &config.listen;
+    let peer = bind("listen.peer", listen.peer).await?;
+    let grpc = bind("listen.grpc", listen.grpc).await?;
+    let http = bind("listen.http", listen.http).await?;
+    let metrics = Arc::clone(&environment.metrics);
+    let node = Node::start(settings(config), environment).await?;
+    let (doors_cancel, peers_cancel) = (CancellationToken::new(), CancellationToken::new());
+    let id = NodeId(config.node.id);
+    let peers =
+        server::serve(id, peer, node.handler(), Arc::clone(&metrics), peers_cancel.clone());
+    let service = Arc::new(node.service().clone());
+    let front = front_limits(config);
+    let grpc = serve_grpc(grpc, Arc::clone(&service), front, &metrics, doors_cancel.clone());
+    let http = serve_http(http, service, front, &metrics, doors_cancel.clone());
+    let times = StopTimes {
+        unready: Duration::from_millis(config.shutdown.unready_ms),
+        hand_over: Duration::from_millis(config.shutdown.hand_over_ms),
+        drain: Duration::from_millis(config.shutdown.drain_ms),
+    };
+    Ok(Served { node, data, grpc, http, peers, doors_cancel, peers_cancel, times })
+}
+
+/// Runs one node until `cancel`, then stops it gracefully.
+pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()> {
+    let served = start(&config).await?;
+    tracing::info!(
+        node = config.node.id,
+        grpc = %config.listen.grpc,
+        http = %config.listen.http,
+        peer = %config.listen.peer,
+        durability = ?config.durability,
+        "node started"
+    );
+    cancel.cancelled().await;
+    served.stop().await
+}
+
+impl Served {
+    /// True once the node serves requests; otherwise why not.
+    pub fn readiness(&self) -> (bool, Vec<String>) {
+        let status = self.node.service().status();
+        (status.ready, status.not_ready_because)
+    }
+
+    /// The node behind the doors.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Leaves gracefully: not ready, leaderships handed over, requests finished, logs flushed.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.node.leave(self.times).await;
+        self.doors_cancel.cancel();
+        for (door, name) in [(self.grpc, "gRPC"), (self.http, "HTTP")] {
+            if let Ok(Some(Err(error))) = door.await {
+                tracing::warn!(%error, door = name, "door did not close cleanly");
+            }
+        }
+        self.node.stop().await;
+        self.peers_cancel.cancel();
+        // A panicked task has been logged by its guard.
+        let _ = self.peers.await;
+        let data = self.data;
+        tokio::task::spawn_blocking(move || data.close()).await?
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
+}
+
+fn settings(config: &Config) -> NodeSettings {
+    let advertised = config.advertised();
+    NodeSettings {
+        node: NodeId(config.node.id),
+        zone: config.node.zone.clone(),
+        peer_addr: advertised.peer,
+        grpc_addr: advertised.grpc,
+        http_addr: advertised.http,
+        seeds: config.cluster.seeds.clone(),
+        expected_nodes: usize::from(config.cluster.expected_nodes),
+        shards: config.cluster.shards,
+        replicas: config.cluster.replicas,
+        shard_bytes_max: config.cluster.shard_bytes_max,
+        raft: RaftSettings {
+            heartbeat_ms: config.raft.heartbeat_ms,
+            election_ms_min: config.raft.election_ms_min,
+            election_ms_max: config.raft.election_ms_max,
+            pre_vote: config.raft.pre_vote,
+            lease_reads: config.raft.lease_reads,
+            snapshot_log_bytes: config.raft.snapshot_log_bytes,
+            group_queue_max: config.limits.group_queue_max,
+            ..RaftSettings::default()
+        },
+        service: Options {
+            requests_in_flight_max: config.limits.requests_in_flight_max,
+            limits: Limits {
+                key_bytes_max: config.limits.key_bytes_max,
+                value_bytes_max: config.limits.value_bytes_max,
+                ttl_ms_max: config.limits.ttl_ms_max,
+            },
+            ..Options::default()
+        },
+    }
+}
+
+fn front_limits(config: &Config) -> FrontLimits {
+    let from = &config.limits;
+    FrontLimits {
+        key_bytes_max: from.key_bytes_max,
+        value_bytes_max: from.value_bytes_max,
+        ttl_ms_max: from.ttl_ms_max,
+        message_bytes_max: from.message_bytes_max,
+        pipeline_in_flight_max: from.pipeline_in_flight_max,
+        pipeline_bytes_max: limits::PIPELINE_BYTES_MAX,
+        deadline_ms_default: from.deadline_ms_default,
+        deadline_ms_max: from.deadline_ms_max,
+        connections_max: from.connections_max,
+        streams_per_connection_max: from.streams_per_connection_max,
+        shutdown_grace_ms: config.shutdown.drain_ms,
+    }
+}
