@@ -437,9 +437,8 @@ async fn propose_here(
     }
 }
 
-/// Shard ids name no controller, so a `NotLeader` of it carries the one no shard can have.
 fn not_leader(leader: Option<NodeId>) -> Error {
-    Reason::NotLeader { shard: crate::types::ShardId(u16::MAX), leader }.into()
+    Reason::NotLeader { group: GroupId::CONTROLLER, leader }.into()
 }
 
 fn lost(detail: String) -> Error {

@@ -11,3 +11,6 @@ pub mod messages;
 pub use driver::{Driver, HostError, ReplicaHost};
 pub use founders::{Founders, FoundersFile, FoundersStore, MemoryFounders};
 pub use handle::{Controller, ControllerHost, ControllerSettings, Standing};
+
+#[cfg(test)]
+mod cluster_tests;
