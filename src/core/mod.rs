@@ -1,6 +1,7 @@
 //! F1: PURE. Synchronous and deterministic: no tokio, clock, random source, IO, or iteration over
 //! a hash map. Time and randomness are arguments.
 
+pub mod cluster;
 pub mod digest;
 pub mod eviction;
 pub mod expiry;
@@ -10,16 +11,15 @@ pub mod machine;
 mod machine_model;
 #[cfg(test)]
 mod machine_tests;
+pub mod placement;
 #[cfg(test)]
 mod recency_tests;
+pub mod reconcile;
 pub mod restore;
+pub mod ring;
 pub mod sessions;
 pub mod slot;
 pub mod slot_set;
 pub mod snapshot;
 pub mod snapshot_record;
-pub mod cluster;
-pub mod placement;
-pub mod reconcile;
-pub mod ring;
 pub mod table;

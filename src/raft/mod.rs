@@ -3,6 +3,7 @@
 mod barrier;
 mod batcher;
 mod cache_machine;
+pub mod cluster_machine;
 mod compactor;
 mod digests;
 mod entry_codec;
@@ -11,7 +12,6 @@ mod freshness;
 pub mod heartbeat;
 mod log_clock;
 mod log_store;
-pub mod cluster_machine;
 pub mod machine;
 mod network;
 pub mod replica;
