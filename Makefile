@@ -13,6 +13,8 @@ WAIT_S ?= 60
 DURABILITY ?= memory
 SHARDS ?= 16
 NODES := 1 2 3
+# alive PID NODE: true if that process lives and is that node (a number may have been given anew).
+ALIVE = alive() { kill -0 "$$1" 2>/dev/null && [[ "$$(ps -p "$$1" -o args=)" == *"$(RUN_DIR)/node$$2.toml"* ]]; }
 
 .PHONY: help run test verify start-cluster stop-cluster bench
 
@@ -36,13 +38,14 @@ verify: ## Formatting, lints, tidiness, tests; changes no file of the tree
 	$(CARGO) test --workspace --locked
 
 start-cluster: ## Start three nodes as background processes, wait until each is ready
-	@$(CARGO) build --release --locked
+	@$(ALIVE)
+	$(CARGO) build --release --locked
 	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
 	binary="$$target/release/raftcache"
 	mkdir -p "$(RUN_DIR)"
 	for id in $(NODES); do
 	  pid_file="$(RUN_DIR)/node$$id.pid"
-	  if [[ -f "$$pid_file" ]] && kill -0 "$$(cat "$$pid_file")" 2>/dev/null; then
+	  if [[ -f "$$pid_file" ]] && alive "$$(cat "$$pid_file")" $$id; then
 	    echo "node $$id already runs (process $$(cat "$$pid_file")); make stop-cluster stops it" >&2
 	    exit 1
 	  fi
@@ -71,7 +74,7 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	for id in $(NODES); do
 	  url="http://127.0.0.1:$$((8079 + 2 * id))/ready"
 	  until curl --silent --fail --max-time 2 --output /dev/null "$$url"; do
-	    if ! kill -0 "$$(cat "$(RUN_DIR)/node$$id.pid")" 2>/dev/null; then
+	    if ! alive "$$(cat "$(RUN_DIR)/node$$id.pid")" $$id; then
 	      echo "node $$id has stopped; the end of its log:" >&2
 	      tail -n 20 "$(RUN_DIR)/node$$id.log" >&2
 	      exit 1
@@ -86,19 +89,20 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	done
 
 stop-cluster: ## Stop the nodes that start-cluster started
-	@failed=0
+	@$(ALIVE)
+	failed=0
 	for id in $(NODES); do
 	  pid_file="$(RUN_DIR)/node$$id.pid"
 	  [[ -f "$$pid_file" ]] || continue
-	  kill -TERM "$$(cat "$$pid_file")" 2>/dev/null || true
+	  if alive "$$(cat "$$pid_file")" $$id; then kill -TERM "$$(cat "$$pid_file")"; fi
 	done
 	deadline=$$((SECONDS + $(WAIT_S)))
 	for id in $(NODES); do
 	  pid_file="$(RUN_DIR)/node$$id.pid"
 	  [[ -f "$$pid_file" ]] || continue
 	  pid="$$(cat "$$pid_file")"
-	  while kill -0 "$$pid" 2>/dev/null && (( SECONDS < deadline )); do sleep 0.1; done
-	  if kill -0 "$$pid" 2>/dev/null; then
+	  while alive "$$pid" $$id && (( SECONDS < deadline )); do sleep 0.1; done
+	  if alive "$$pid" $$id; then
 	    echo "node $$id (process $$pid) still runs after $(WAIT_S) s" >&2
 	    failed=1
 	  else

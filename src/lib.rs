@@ -1,4 +1,36 @@
 //! raftcache: a Raft-backed, strongly consistent, sharded cache.
+//!
+//! # The floors
+//!
+//! Imports point downward only (`tests/tidy.rs` checks it).
+//!
+//! ```text
+//! F8  config, telemetry    what an operator sets; the command line above them wires everything
+//! F7  front                doors: gRPC, HTTP. No semantics
+//! F6  controller           observe, plan, drive one action at a time
+//! F5  service              the one entry of all doors: route, forward, admit
+//! F4  raft                 every openraft type: replica, batcher, read barrier
+//! F3  storage, transport   write-ahead log and snapshot files; connections to peers
+//! F2  codec                bytes <-> types, pure
+//! F1  core                 slots, routing table, keyspace, expiry, eviction, apply: pure
+//! F0  types                ids, commands (the log format), replies, errors, limits, clock
+//! ```
+//!
+//! # The way of a Set
+//!
+//! A door ([`front`]) checks the message and builds a [`service::Request`]. [`service::Execute`]
+//! finds the slot of the key and its shard in the [routing table](crate::core::table::RoutingTable).
+//! If another node leads the shard's group, the operation is forwarded there as a frame
+//! ([`transport::FrameKind::Forward`]). At the leader, the group's batcher
+//! ([`raft::shard_group::ShardGroup`]) makes one Raft entry of all that is queued
+//! ([`types::Batch`]) and proposes it ([`raft::replica::Replica`]). The entry is appended and
+//! flushed here and at the followers ([`storage::wal::Wal`]); once a majority has it, every replica
+//! applies it to its state machine ([`raft::machine::StateMachine`]), and the reply goes back up.
+//!
+//! A Get takes the same way to the group, and instead of an entry waits for one read barrier with
+//! every other read that was queued before the barrier began.
+//!
+//! `docs/architecture.md` follows both ways by file and function, and says in which order to read.
 #![warn(missing_docs)]
 
 pub mod codec;

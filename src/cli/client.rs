@@ -1,15 +1,18 @@
 //! `raftcache status|get|set|del`: a client for people and scripts.
 
-use std::io::Read;
+use std::io::{Read, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use raftcache::types::{Condition, Consistency, Version, limits};
-
-use super::wiring::{self, SetOptions, Target};
+use raftcache::front::client::{
+    ADDR_DEFAULT, DelOptions, GetOptions, SetOptions, Target, run_del, run_get, run_set,
+};
+use raftcache::front::cluster::{StatusOptions, run_status};
+use raftcache::front::pb;
+use raftcache::types::limits;
 
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
@@ -27,7 +30,7 @@ pub struct StatusArgs {
 #[derive(Debug, clap::Args)]
 struct TargetArgs {
     /// gRPC address of any node
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "HOST:PORT", default_value = ADDR_DEFAULT)]
     addr: String,
     /// Milliseconds to wait for the answer
     #[arg(long, value_name = "MS", default_value_t = limits::DEADLINE_MS_DEFAULT)]
@@ -70,6 +73,17 @@ enum Freshness {
     Stale,
 }
 
+impl From<Freshness> for pb::Consistency {
+    fn from(freshness: Freshness) -> Self {
+        match freshness {
+            Freshness::Linearizable => pb::Consistency::Linearizable,
+            Freshness::Lease => pb::Consistency::Lease,
+            Freshness::Bounded => pb::Consistency::Bounded,
+            Freshness::Stale => pb::Consistency::Stale,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("condition").multiple(false))]
 #[command(group = clap::ArgGroup::new("source").required(true).multiple(false))]
@@ -78,15 +92,18 @@ pub struct SetArgs {
     /// The value, as text
     #[arg(group = "source")]
     value: Option<String>,
-    /// The value is the content of this file, as bytes; - is standard input
+    /// The value is the content of this file; - is standard input
     #[arg(long, value_name = "PATH", group = "source")]
     file: Option<PathBuf>,
-    /// Store the value as bytes even if it was given as text
+    /// Store the value as bytes even if it is UTF-8 text
     #[arg(long)]
     bytes: bool,
     /// Time to live, for example 500ms, 10s, 5m, 2h, 1d
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     ttl: Option<u64>,
+    /// Keep the deadline that the key has
+    #[arg(long, conflicts_with = "ttl")]
+    keep_ttl: bool,
     /// Only if the key is absent
     #[arg(long, group = "condition")]
     if_absent: bool,
@@ -112,39 +129,48 @@ pub struct DelArgs {
 
 pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let timeout = Duration::from_millis(args.timeout_ms);
-    block_on(wiring::status(Target { addr: args.addr, timeout, json: args.json }))
+    let options = StatusOptions { http_addr: args.addr, timeout, json: args.json };
+    block_on(run_status(&options, &mut stdout()))
 }
 
 pub fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
-    let fresh = match (args.consistency, args.max_staleness) {
-        (Freshness::Linearizable, _) => Consistency::Linearizable,
-        (Freshness::Lease, _) => Consistency::Lease,
-        (Freshness::Bounded, Some(staleness_ms_max)) => Consistency::Bounded { staleness_ms_max },
-        (Freshness::Bounded, None) => anyhow::bail!("--consistency bounded needs --max-staleness"),
-        (Freshness::Stale, _) => Consistency::Stale,
+    let options = GetOptions {
+        target: args.target.into(),
+        key: args.key,
+        consistency: args.consistency.into(),
+        max_staleness: args.max_staleness.map(Duration::from_millis),
     };
-    block_on(wiring::get(args.target.into(), args.key, fresh))
+    block_on(run_get(&options, &mut stdout()))
 }
 
 pub fn set(args: SetArgs) -> anyhow::Result<ExitCode> {
+    use pb::condition::Kind;
     let (value, as_bytes) = match (args.value, &args.file) {
         (Some(text), _) => (text.into_bytes(), args.bytes),
-        (None, Some(path)) => (read_value(path)?, true),
+        (None, Some(path)) => (read_value(path)?, args.bytes),
         (None, None) => anyhow::bail!("a value or --file is needed"),
     };
     let condition = match (args.if_absent, args.if_present, args.if_version) {
-        (true, _, _) => Condition::IfAbsent,
-        (_, true, _) => Condition::IfPresent,
-        (_, _, Some(version)) => Condition::IfVersion(Version(version)),
-        (false, false, None) => Condition::Always,
+        (true, _, _) => Some(Kind::IfAbsent(true)),
+        (_, true, _) => Some(Kind::IfPresent(true)),
+        (_, _, version) => version.map(Kind::IfVersion),
     };
-    let ttl = args.ttl.map(Duration::from_millis);
-    let target = args.target.into();
-    block_on(wiring::set(SetOptions { target, key: args.key, value, as_bytes, ttl, condition }))
+    let options = SetOptions {
+        target: args.target.into(),
+        key: args.key,
+        value,
+        as_bytes,
+        ttl: args.ttl.map(Duration::from_millis),
+        keep_ttl: args.keep_ttl,
+        condition,
+    };
+    block_on(run_set(&options, &mut stdout()))
 }
 
 pub fn del(args: DelArgs) -> anyhow::Result<ExitCode> {
-    block_on(wiring::del(args.target.into(), args.key, args.if_version))
+    let options =
+        DelOptions { target: args.target.into(), key: args.key, if_version: args.if_version };
+    block_on(run_del(&options, &mut stdout()))
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -1,5 +1,4 @@
-//! The command line. Nothing here knows how a node works: `wiring.rs` has every call into the library
-//! that does.
+//! The command line: arguments in, calls into the library out.
 
 mod client;
 mod dev;

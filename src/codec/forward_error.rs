@@ -25,7 +25,10 @@ const NAMES: &[&str] = &[
     "staleness",
     "limit",
     "requests in flight",
+    "command",
     "group queue",
+    "writes queued at the shard",
+    "reads queued at the shard",
     "forward queue",
     "request id sessions",
     "peer queue",
@@ -85,13 +88,13 @@ fn put_reason(out: &mut BytesMut, reason: &Reason) {
             wire::put_bytes(out, field.as_bytes());
             wire::put_bytes(out, problem.as_bytes());
         }
-        Reason::NotLeader { shard, leader } => {
-            wire::put_varint(out, shard.0.into());
+        Reason::NotLeader { group, leader } => {
+            wire::put_varint(out, group.0.into());
             // Node ids begin at 1, so 0 is free for "not known".
             wire::put_varint(out, leader.map_or(0, |node| node.0));
         }
         Reason::NotOwner { epoch } => wire::put_varint(out, epoch.0),
-        Reason::NoLeader { shard } => wire::put_varint(out, shard.0.into()),
+        Reason::NoLeader { group } => wire::put_varint(out, group.0.into()),
         Reason::ResourceExhausted { what, limit } => {
             wire::put_bytes(out, what.as_bytes());
             wire::put_varint(out, *limit);
@@ -131,12 +134,12 @@ fn get_reason(input: &mut Bytes) -> Result<Reason, Error> {
             }
         }
         2 => {
-            let shard = get_shard(input)?;
+            let group = get_group(input)?;
             let leader = wire::get_varint(input, WHAT)?;
-            Reason::NotLeader { shard, leader: (leader != 0).then_some(NodeId(leader)) }
+            Reason::NotLeader { group, leader: (leader != 0).then_some(NodeId(leader)) }
         }
         3 => Reason::NotOwner { epoch: RoutingEpoch(number()?) },
-        4 => Reason::NoLeader { shard: get_shard(input)? },
+        4 => Reason::NoLeader { group: get_group(input)? },
         5 => Reason::NotReady,
         6 => {
             let what = known(&get_text(input)?).unwrap_or(LIMIT_GENERIC);

@@ -24,10 +24,10 @@ fn reasons() -> Vec<Reason> {
     let (shard, detail) = (ShardId(300), || "d".to_owned());
     vec![
         Reason::InvalidArgument { field: "key", problem: detail() },
-        Reason::NotLeader { shard, leader: Some(NodeId(7)) },
-        Reason::NotLeader { shard, leader: None },
+        Reason::NotLeader { group: GroupId::of_shard(shard), leader: Some(NodeId(7)) },
+        Reason::NotLeader { group: GroupId::of_shard(shard), leader: None },
         Reason::NotOwner { epoch: RoutingEpoch(5) },
-        Reason::NoLeader { shard },
+        Reason::NoLeader { group: GroupId::of_shard(shard) },
         Reason::NotReady,
         Reason::ResourceExhausted { what: "group queue", limit: 6 },
         Reason::Stopping,

@@ -11,14 +11,14 @@ use super::keyspace::EntryId;
 /// An eviction policy over slab ids. Marks are what a policy remembers of an entry; the ids differ
 /// between replicas, the marks and what they decide do not.
 pub trait Eviction {
-    /// Takes in a new entry.
-    fn insert(&mut self, id: EntryId);
-    /// The entry was read (a logged touch) or overwritten.
-    fn touch(&mut self, id: EntryId);
+    /// Takes in a new entry and gives its mark.
+    fn insert(&mut self, id: EntryId) -> u64;
+    /// The entry was read (a logged touch) or overwritten. Gives its mark before and after.
+    fn touch(&mut self, id: EntryId) -> (u64, u64);
     /// Whether a read of the entry is worth a logged touch.
     fn wants_touch(&self, id: EntryId) -> bool;
-    /// Forgets an entry.
-    fn remove(&mut self, id: EntryId);
+    /// Forgets an entry and gives its mark.
+    fn remove(&mut self, id: EntryId) -> u64;
     /// The entry to go next, `None` if there is none. Bounded work.
     fn victim(&self) -> Option<EntryId>;
     /// The entry's mark, for the snapshot and the digest.
@@ -70,15 +70,17 @@ impl std::fmt::Debug for Lru {
 }
 
 impl Eviction for Lru {
-    fn insert(&mut self, id: EntryId) {
+    fn insert(&mut self, id: EntryId) -> u64 {
         self.tick += 1;
         let old = self.marks.put(id, self.tick);
         assert!(old.is_none(), "an entry is taken in once");
+        self.tick
     }
 
-    fn touch(&mut self, id: EntryId) {
+    fn touch(&mut self, id: EntryId) -> (u64, u64) {
         self.tick += 1;
-        *self.marks.get_mut(&id).expect("every entry has a mark") = self.tick;
+        let mark = self.marks.get_mut(&id).expect("every entry has a mark");
+        (std::mem::replace(mark, self.tick), self.tick)
     }
 
     /// Only if its last promotion is older than a quarter of the capacity's worth of promotions:
@@ -87,8 +89,8 @@ impl Eviction for Lru {
         self.tick - self.export(id) > self.marks.len() as u64 / 4
     }
 
-    fn remove(&mut self, id: EntryId) {
-        self.marks.pop(&id).expect("every entry has a mark");
+    fn remove(&mut self, id: EntryId) -> u64 {
+        self.marks.pop(&id).expect("every entry has a mark")
     }
 
     fn victim(&self) -> Option<EntryId> {
@@ -134,5 +136,62 @@ impl Hasher for IdHasher {
 
     fn write(&mut self, bytes: &[u8]) {
         self.0 = bytes.iter().fold(self.0, |hash, byte| mix(hash ^ u64::from(*byte)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn coldest_first(order: &Lru) -> Vec<EntryId> {
+        let mut ids: Vec<_> = order.by_recency().map(|(id, _)| id).collect();
+        ids.reverse();
+        ids
+    }
+
+    #[test]
+    fn the_victim_is_the_least_recently_inserted_or_touched() {
+        let mut order = Lru::new();
+        assert_eq!(order.victim(), None);
+        for id in [5, 3, 9] {
+            order.insert(id);
+        }
+        assert_eq!(order.touch(5), (1, 4));
+        assert_eq!(coldest_first(&order), [3, 9, 5]);
+        assert_eq!(order.victim(), Some(3));
+        assert_eq!(order.remove(3), 2);
+        assert_eq!(order.victim(), Some(9));
+    }
+
+    #[test]
+    fn a_touch_is_wanted_after_a_quarter_of_the_capacity() {
+        let mut order = Lru::new();
+        (0..100).for_each(|id| {
+            order.insert(id);
+        });
+        assert!(order.wants_touch(0));
+        assert!(order.wants_touch(73), "26 promotions old");
+        assert!(!order.wants_touch(74));
+        order.touch(0);
+        assert!(!order.wants_touch(0));
+        assert!(order.wants_touch(74));
+    }
+
+    #[test]
+    fn an_export_imported_goes_on_alike() {
+        let mut order = Lru::new();
+        for id in [5, 3, 9, 4] {
+            order.insert(id);
+        }
+        order.touch(3);
+        let mut copy = Lru::at_tick(order.tick());
+        for id in coldest_first(&order) {
+            copy.import(id, order.export(id));
+        }
+        for order in [&mut order, &mut copy] {
+            order.touch(9);
+            order.insert(7);
+        }
+        assert!(order.by_recency().eq(copy.by_recency()));
     }
 }

@@ -21,6 +21,10 @@ pub const ENTRY_OVERHEAD_BYTES: u64 = 64;
 /// Slots in one chunk of the slab: growing never moves entries.
 const CHUNK: usize = 4096;
 
+/// Tables of the index. One that grows moves all it holds: many small ones grow one at a time, so
+/// that no single insert takes milliseconds.
+const TABLES: usize = 64;
+
 /// A cache entry.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -90,7 +94,9 @@ pub struct Keyspace {
     seed: u64,
     chunks: Vec<Vec<Option<Entry>>>,
     free: Vec<EntryId>,
-    index: HashTable<EntryId>,
+    /// By the highest bits of the key hash.
+    index: [HashTable<EntryId>; TABLES],
+    len: usize,
     /// Invariant: the sum of `Entry::bytes` over all entries.
     bytes: u64,
 }
@@ -100,6 +106,10 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+fn table(hash: u32) -> usize {
+    hash as usize >> (32 - TABLES.ilog2())
+}
+
 fn slot(chunks: &[Vec<Option<Entry>>], id: EntryId) -> Option<&Entry> {
     chunks.get(id as usize / CHUNK)?.get(id as usize % CHUNK)?.as_ref()
 }
@@ -107,7 +117,14 @@ fn slot(chunks: &[Vec<Option<Entry>>], id: EntryId) -> Option<&Entry> {
 impl Keyspace {
     /// An empty keyspace whose key hash has this seed.
     pub fn new(seed: u64) -> Self {
-        Keyspace { seed, chunks: Vec::new(), free: Vec::new(), index: HashTable::new(), bytes: 0 }
+        Keyspace {
+            seed,
+            chunks: Vec::new(),
+            free: Vec::new(),
+            index: std::array::from_fn(|_| HashTable::new()),
+            len: 0,
+            bytes: 0,
+        }
     }
 
     /// Seed of the key hash.
@@ -117,12 +134,12 @@ impl Keyspace {
 
     /// Entries held.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.len
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.len == 0
     }
 
     /// Logical bytes held.
@@ -138,7 +155,7 @@ impl Keyspace {
     /// Finds a key, whose hash must be `hash_of(key)`.
     pub fn find(&self, hash: u32, key: &[u8]) -> Option<EntryId> {
         let same = |id: &EntryId| self.peek(*id).is_some_and(|e| e.hash == hash && e.key() == key);
-        self.index.find(spread(hash), same).copied()
+        self.index[table(hash)].find(spread(hash), same).copied()
     }
 
     /// Collects the entries whose key has this hash, oldest version first: the index's own order
@@ -146,7 +163,7 @@ impl Keyspace {
     pub fn find_hash(&self, hash: u32, found: &mut Vec<EntryId>) {
         found.clear();
         let has = |id: &EntryId| self.get(*id).hash == hash;
-        found.extend(self.index.iter_hash(spread(hash)).copied().filter(has));
+        found.extend(self.index[table(hash)].iter_hash(spread(hash)).copied().filter(has));
         if found.len() > 1 {
             found.sort_unstable_by_key(|id| self.get(*id).version);
         }
@@ -195,7 +212,8 @@ impl Keyspace {
     pub fn insert(&mut self, entry: Entry) -> EntryId {
         debug_assert!(self.find(entry.hash, entry.key()).is_none(), "key is held already");
         self.bytes += entry.bytes();
-        let hash = spread(entry.hash);
+        self.len += 1;
+        let hash = entry.hash;
         let id = match self.free.pop() {
             Some(id) => {
                 self.chunks[id as usize / CHUNK][id as usize % CHUNK] = Some(entry);
@@ -205,7 +223,7 @@ impl Keyspace {
         };
         let chunks = &self.chunks;
         let rehash = |id: &EntryId| spread(slot(chunks, *id).expect("indexed ids are held").hash);
-        self.index.insert_unique(hash, id, rehash);
+        self.index[table(hash)].insert_unique(spread(hash), id, rehash);
         id
     }
 
@@ -232,11 +250,12 @@ impl Keyspace {
     pub fn remove(&mut self, id: EntryId) -> Entry {
         let place = &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK];
         let old = place.take().expect("ids of held entries only");
-        self.index
+        self.index[table(old.hash)]
             .find_entry(spread(old.hash), |other| *other == id)
             .expect("held entries are indexed")
             .remove();
         self.free.push(id);
+        self.len -= 1;
         self.bytes -= old.bytes();
         old
     }

@@ -381,6 +381,26 @@ fn a_lower_limit_evicts_the_coldest() {
     assert_eq!(machine.stats().evictions, 90);
 }
 
+/// An insert that does not fit evicts what it needs and a bounded number more; the next ones then
+/// need not evict.
+#[test]
+fn an_insert_evicts_ahead_within_bounds() {
+    let mut machine = Machine::new(config(1 << 20));
+    let entry_bytes = logical_bytes(7);
+    let fits = (1 << 20) / entry_bytes;
+    let one = |n: u64| at(0, vec![put(&format!("k{n:05}"), "v")]);
+    for n in 0..fits {
+        apply(&mut machine, n, &one(n));
+    }
+    assert_eq!((machine.stats().evictions, machine.stats().keys), (0, fits));
+    apply(&mut machine, fits, &one(fits));
+    assert_eq!(machine.stats().evictions, 1 + 16);
+    for n in fits + 1..=fits + 16 {
+        apply(&mut machine, n, &one(n));
+    }
+    assert_eq!((machine.stats().evictions, machine.stats().keys), (1 + 16, fits));
+}
+
 /// A touch that meets two keys touches both, in the order of their versions.
 #[test]
 fn a_hash_of_two_keys_touches_both() {
@@ -394,7 +414,17 @@ fn a_hash_of_two_keys_touches_both() {
         })
         .expect("4-byte hashes collide after some 80,000 keys");
     let mut machine = Machine::new(config(1 << 20));
-    let writes = vec![put(&second, "v"), put(&first, "v"), put("a", "v"), put("b", "v")];
+    // Places in the slab are used again last first, so their order is not that of the versions.
+    let writes = vec![
+        put("x", "v"),
+        put("y", "v"),
+        delete("x", Condition::Always),
+        delete("y", Condition::Always),
+        put(&second, "v"),
+        put(&first, "v"),
+        put("a", "v"),
+        put("b", "v"),
+    ];
     apply(&mut machine, 1, &at(0, writes));
     apply(&mut machine, 2, &Batch { stamp_ms: 0, touches: vec![hash], writes: Vec::new() });
     let expected = [&first, &second, "b", "a"].map(|key: &str| key.as_bytes().to_vec()).to_vec();
@@ -418,6 +448,33 @@ fn restore(chunks: &[Bytes]) -> Result<Machine, crate::types::wire::Error> {
         restorer.push(chunk.clone())?;
     }
     restorer.finish()
+}
+
+/// More entries than a chunk of the slab, holes in it, and every kind of change under the walk.
+#[test]
+fn a_large_snapshot_is_the_state_at_its_point() {
+    let mut machine = Machine::new(config(900 * 1024));
+    let one = |n: u64| put(&format!("k{n:05}"), "value");
+    for index in 0..20 {
+        let writes = (index * 500..(index + 1) * 500).map(one).collect();
+        apply(&mut machine, index, &at(0, writes));
+    }
+    let holes = (0..1000).map(|n| delete(&format!("k{:05}", n * 7), Condition::Always)).collect();
+    apply(&mut machine, 20, &at(0, holes));
+    let (digest, order) = (machine.digest(), recency(&machine));
+    machine.snapshot_begin();
+    let mut chunks = Vec::new();
+    for index in 21..60 {
+        chunks.extend(machine.snapshot_chunk(8 * 1024));
+        let n = index * 223;
+        let mut writes: Vec<_> = (n..n + 100).map(one).collect();
+        writes.extend((n..n + 50).map(|n| delete(&format!("k{n:05}"), Condition::Always)));
+        apply(&mut machine, index, &at(0, writes));
+    }
+    chunks.extend(std::iter::from_fn(|| machine.snapshot_chunk(8 * 1024)));
+    let restored = restore(&chunks).expect("whole");
+    assert_eq!((restored.digest(), recency(&restored)), (digest, order));
+    assert_ne!(machine.digest(), digest);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct SetOptions {
     pub key: String,
     /// The value; stored as text if it is UTF-8, as bytes otherwise.
     pub value: Vec<u8>,
+    /// Store it as bytes even if it is UTF-8.
+    pub as_bytes: bool,
     /// When it ends; never, if none.
     pub ttl: Option<Duration>,
     /// Keep the deadline that the key has; `ttl` wins.
@@ -126,7 +128,8 @@ pub async fn run_get(options: &GetOptions, out: &mut impl Write) -> anyhow::Resu
 pub async fn run_set(options: &SetOptions, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     use pb::set_request::{Expiry, KeyForm, ValueForm};
     let value_form = match String::from_utf8(options.value.clone()) {
-        Ok(text) => ValueForm::Value(text),
+        Ok(text) if !options.as_bytes => ValueForm::Value(text),
+        Ok(text) => ValueForm::ValueBytes(Bytes::from(text)),
         Err(error) => ValueForm::ValueBytes(Bytes::from(error.into_bytes())),
     };
     let expiry = match options.ttl {

@@ -14,9 +14,9 @@ use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
 use crate::types::{Error, Reason};
 
-/// An answer leaves this much before the caller stops waiting, so that it hears the true outcome
-/// and not only its own time-out.
-const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(5);
+/// An answer leaves this much before the caller stops waiting (or an eighth of its time, if that
+/// is less), so that it hears the true outcome and not only its own time-out.
+const ANSWER_MARGIN_MAX: Duration = Duration::from_millis(20);
 
 /// The service behind a door, with the door's limits and measurements.
 #[derive(Debug)]
@@ -70,10 +70,10 @@ impl<S: Execute> Door<S> {
         Door { service, limits, seconds, in_flight: metrics.in_flight.clone() }
     }
 
-    /// When an operation must be answered whose caller waits for `asked`.
-    pub fn deadline(&self, asked: Option<Duration>) -> Instant {
+    /// When an operation must be answered that arrived then and whose caller waits for `asked`.
+    pub fn deadline(&self, arrived: Instant, asked: Option<Duration>) -> Instant {
         let timeout = self.limits.timeout(asked);
-        now() + timeout.saturating_sub((timeout / 10).min(ANSWER_MARGIN_MAX))
+        arrived + timeout.saturating_sub((timeout / 8).min(ANSWER_MARGIN_MAX))
     }
 
     /// The routing table, for hints in errors.

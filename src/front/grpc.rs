@@ -5,14 +5,45 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use super::door::{Door, Kind};
 use super::pipeline::{self, PipelineStream};
 use super::{convert, pb, status, validate};
 use crate::core::table::RoutingTable;
 use crate::service::{Execute, NodeStatus};
-use crate::types::Error;
+use crate::types::clock::{Instant, now};
+use crate::types::{Error, Reason};
+
+/// When the head of a request arrived, before its message was read, and how long its caller waits.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    arrived: Instant,
+    timeout: Option<Duration>,
+}
+
+/// Looks at the head of each request; must stand before [`CacheGrpc`].
+///
+/// Tonic starts its own timer of `grpc-timeout` at that moment and, when it ends, answers CANCELLED
+/// without an outcome; ours must end before it. A caller that does not wait at all is refused here,
+/// because that timer would end before the message is read.
+pub fn head<S: Execute>(
+    door: Arc<Door<S>>,
+) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static {
+    move |mut request| {
+        let timeout = match grpc_timeout(request.metadata()) {
+            Ok(Some(Duration::ZERO)) => Err(Reason::DeadlineBeforePropose.into()),
+            other => other,
+        };
+        let timeout = timeout.map_err(|error| status::status(&error, &door.table()))?;
+        request.extensions_mut().insert(Waits { arrived: now(), timeout });
+        Ok(request)
+    }
+}
+
+fn waits(extensions: &Extensions) -> Waits {
+    *extensions.get::<Waits>().expect("`head` stands before this service")
+}
 
 /// Serves `cache.CacheService` by `S`.
 #[derive(Debug)]
@@ -39,9 +70,9 @@ impl<S: Execute> CacheGrpc<S> {
         check: impl FnOnce(&super::FrontLimits, Q) -> Result<convert::Checked, Error>,
         answer: impl FnOnce(crate::service::Response) -> Result<A, Error>,
     ) -> Result<Response<A>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let timeout = grpc_timeout(&metadata).map_err(|error| self.refuse(&error))?;
-        let deadline = self.door.deadline(timeout);
+        let (metadata, extensions, message) = request.into_parts();
+        let Waits { arrived, timeout } = waits(&extensions);
+        let deadline = self.door.deadline(arrived, timeout);
         let checked = check(&self.door.limits, message);
         let result = self.door.run(kind, checked, deadline, traceparent(&metadata)).await;
         result.and_then(answer).map(Response::new).map_err(|error| self.refuse(&error))
@@ -84,8 +115,8 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         &self,
         request: Request<Streaming<pb::PipelineRequest>>,
     ) -> Result<Response<PipelineStream>, Status> {
-        let (metadata, _, input) = request.into_parts();
-        let timeout = grpc_timeout(&metadata).map_err(|error| self.refuse(&error))?;
+        let (metadata, extensions, input) = request.into_parts();
+        let Waits { timeout, .. } = waits(&extensions);
         let trace = traceparent(&metadata).map(str::to_owned);
         let door = Arc::clone(&self.door);
         let cancel = self.cancel.clone();

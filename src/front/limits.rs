@@ -17,6 +17,9 @@ pub struct FrontLimits {
     pub message_bytes_max: usize,
     /// Operations in flight on one `Pipeline` stream.
     pub pipeline_in_flight_max: usize,
+    /// Bytes of keys and values in flight on one `Pipeline` stream, not counting the request that
+    /// crosses the line.
+    pub pipeline_bytes_max: usize,
     /// Deadline of a request that brings none, milliseconds.
     pub deadline_ms_default: u64,
     /// A longer deadline is shortened to this, milliseconds.
@@ -37,6 +40,7 @@ impl Default for FrontLimits {
             ttl_ms_max: limits::TTL_MS_MAX,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             pipeline_in_flight_max: limits::PIPELINE_IN_FLIGHT_MAX,
+            pipeline_bytes_max: limits::PIPELINE_BYTES_MAX,
             deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
             deadline_ms_max: limits::DEADLINE_MS_MAX,
             connections_max: limits::CONNECTIONS_MAX,

@@ -38,7 +38,8 @@ where
 {
     let ends = timeout.and_then(|timeout| now().checked_add(timeout));
     let trace: Option<Arc<str>> = trace.map(Arc::from);
-    let in_flight_max = door.limits.pipeline_in_flight_max;
+    let (in_flight_max, bytes_max) =
+        (door.limits.pipeline_in_flight_max, door.limits.pipeline_bytes_max);
     let stopping = status::status(&Reason::Stopping.into(), &door.table());
     let start = move |request| one(Arc::clone(&door), request, ends, trace.clone());
     Box::pin(Pipeline {
@@ -47,8 +48,48 @@ where
         stopping: Some(stopping),
         in_flight: FuturesUnordered::new(),
         in_flight_max,
+        bytes: 0,
+        bytes_max,
         start,
     })
+}
+
+/// The answer to a request that weighed so much.
+struct Answered {
+    weight: usize,
+    reply: pb::PipelineResponse,
+}
+
+/// Bytes of key and value.
+fn weight(request: &pb::PipelineRequest) -> usize {
+    use pb::pipeline_request::Operation as Asked;
+    use pb::{delete_request as del, get_request as get, set_request as set};
+    match &request.operation {
+        Some(Asked::Get(asked)) => match &asked.key_form {
+            Some(get::KeyForm::Key(text)) => text.len(),
+            Some(get::KeyForm::KeyBytes(bytes)) => bytes.len(),
+            None => 0,
+        },
+        Some(Asked::Delete(asked)) => match &asked.key_form {
+            Some(del::KeyForm::Key(text)) => text.len(),
+            Some(del::KeyForm::KeyBytes(bytes)) => bytes.len(),
+            None => 0,
+        },
+        Some(Asked::Set(asked)) => {
+            let key = match &asked.key_form {
+                Some(set::KeyForm::Key(text)) => text.len(),
+                Some(set::KeyForm::KeyBytes(bytes)) => bytes.len(),
+                None => 0,
+            };
+            let value = match &asked.value_form {
+                Some(set::ValueForm::Value(text)) => text.len(),
+                Some(set::ValueForm::ValueBytes(bytes)) => bytes.len(),
+                None => 0,
+            };
+            key + value
+        }
+        None => 0,
+    }
 }
 
 enum Input<I> {
@@ -67,6 +108,10 @@ struct Pipeline<I, M, F> {
     /// flow control holds the client back.
     in_flight: FuturesUnordered<F>,
     in_flight_max: usize,
+    /// Invariant: the sum of `weight` over `in_flight`. While it is not below `bytes_max` no input
+    /// is read either.
+    bytes: usize,
+    bytes_max: usize,
     start: M,
 }
 
@@ -77,7 +122,7 @@ impl<I, M, F> Pipeline<I, M, F>
 where
     I: Stream<Item = Result<pb::PipelineRequest, Status>> + Unpin,
     M: FnMut(pb::PipelineRequest) -> F,
-    F: Future<Output = pb::PipelineResponse>,
+    F: Future<Output = Answered>,
 {
     /// Takes what has arrived, up to the limit. True if anything was started.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
@@ -86,10 +131,11 @@ where
             self.input = Input::Closed(self.stopping.take());
         }
         let mut started = false;
-        while self.in_flight.len() < self.in_flight_max {
+        while self.in_flight.len() < self.in_flight_max && self.bytes < self.bytes_max {
             let Input::Open(input) = &mut self.input else { break };
             match Pin::new(input).poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => {
+                    self.bytes += weight(&request);
                     self.in_flight.push((self.start)(request));
                     started = true;
                 }
@@ -106,7 +152,7 @@ impl<I, M, F> Stream for Pipeline<I, M, F>
 where
     I: Stream<Item = Result<pb::PipelineRequest, Status>> + Unpin,
     M: FnMut(pb::PipelineRequest) -> F,
-    F: Future<Output = pb::PipelineResponse>,
+    F: Future<Output = Answered>,
 {
     type Item = Result<pb::PipelineResponse, Status>;
 
@@ -116,13 +162,18 @@ where
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Poll::Ready(Some(reply)) = Pin::new(&mut this.in_flight).poll_next(cx) {
-                return Poll::Ready(Some(Ok(reply)));
+            if let Poll::Ready(Some(answered)) = Pin::new(&mut this.in_flight).poll_next(cx) {
+                this.bytes -= answered.weight;
+                return Poll::Ready(Some(Ok(answered.reply)));
             }
             if this.read(cx) {
                 continue;
             }
             assert!(this.in_flight.len() <= this.in_flight_max, "the bound holds");
+            assert!(
+                this.bytes == 0 || !this.in_flight.is_empty(),
+                "what is answered weighs nothing"
+            );
             return match &mut this.input {
                 Input::Closed(status) if this.in_flight.is_empty() => {
                     Poll::Ready(status.take().map(Err))
@@ -139,15 +190,15 @@ async fn one<S: Execute>(
     request: pb::PipelineRequest,
     ends: Option<Instant>,
     trace: Option<Arc<str>>,
-) -> pb::PipelineResponse {
-    let id = request.id;
+) -> Answered {
+    let (id, weight) = (request.id, weight(&request));
     let result = match answer(&door, request, ends, trace.as_deref()).await {
         Ok(result) => result,
         Err(error) => {
             pb::pipeline_response::Result::Failure(status::failure(&error, &door.table()))
         }
     };
-    pb::PipelineResponse { id, result: Some(result) }
+    Answered { weight, reply: pb::PipelineResponse { id, result: Some(result) } }
 }
 
 async fn answer<S: Execute>(
@@ -159,7 +210,7 @@ async fn answer<S: Execute>(
     use pb::pipeline_request::Operation as Asked;
     use pb::pipeline_response::Result as Answer;
     let timeout = request.timeout.map(|t| convert::duration("timeout", t)).transpose()?;
-    let deadline = door.deadline(timeout);
+    let deadline = door.deadline(now(), timeout);
     let deadline = ends.map_or(deadline, |ends| ends.min(deadline));
     let limits = &door.limits;
     match request.operation {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as Reflection;
 
 use super::door::Door;
-use super::grpc::CacheGrpc;
+use super::grpc::{CacheGrpc, head};
 use super::health::HealthGrpc;
 use super::listen::Listener;
 use super::pb::cache_service_server::CacheServiceServer;
@@ -21,10 +22,11 @@ use crate::service::Execute;
 use crate::types::metrics::Metrics;
 use crate::types::task::spawn;
 
-/// HTTP/2 window of a stream: one of the largest messages fits.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// HTTP/2 window of a connection, shared by its streams.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// HTTP/2 window of a stream, bytes: a large value travels without a pause. A client can make a
+/// node hold no more than the window of its connection beside the messages being put together.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// HTTP/2 window of a connection, shared by its streams, bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// A connection is asked for a sign of life after this time, and closed without one.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -70,6 +72,7 @@ fn router<S: Execute>(door: &Arc<Door<S>>, cancel: &CancellationToken) -> Router
     let limits = &door.limits;
     let cache = CacheServiceServer::new(CacheGrpc::new(Arc::clone(door), cancel.clone()))
         .max_decoding_message_size(limits.message_bytes_max);
+    let cache = InterceptedService::new(cache, head(Arc::clone(door)));
     let health = HealthServer::new(HealthGrpc::new(Arc::clone(&door.service), cancel.clone()));
     let reflection = || {
         Reflection::configure()

@@ -21,8 +21,6 @@ use crate::types::{
 
 /// At most one tick entry in this time, however many reads meet a due key.
 const TICK_INTERVAL: Duration = Duration::from_millis(50);
-use crate::types::clock::Instant;
-use crate::types::{Consistency, Error, Found, Freshness, NodeId, Query, Reply, Write};
 
 /// A shard's replica on this node, with its queues. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::{IntCounter, IntGauge};
+use prometheus::IntCounter;
 use tokio::sync::Notify;
 
 use crate::types::metrics::Metrics;
@@ -20,7 +20,6 @@ pub struct Admission {
     in_flight: AtomicUsize,
     stopping: AtomicBool,
     idle: Notify,
-    gauge: IntGauge,
     refused: IntCounter,
     refused_stopping: IntCounter,
 }
@@ -42,7 +41,6 @@ impl Admission {
             in_flight: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             idle: Notify::new(),
-            gauge: metrics.in_flight.clone(),
             refused: metrics.refused.with_label_values(&["requests_in_flight"]),
             refused_stopping: metrics.refused.with_label_values(&["stopping"]),
         }
@@ -53,7 +51,6 @@ impl Admission {
         // Count first, look at the flag after: `stop` sets the flag first and counts after, so
         // one of the two sees the other and `drain` misses nobody.
         let before = self.in_flight.fetch_add(weight, Ordering::SeqCst);
-        self.gauge.add(as_gauge(weight));
         let permit = Permit { admission: self, weight };
         if self.stopping.load(Ordering::SeqCst) {
             self.refused_stopping.inc();
@@ -100,17 +97,12 @@ impl Admission {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let admission = self.admission;
-        admission.gauge.sub(as_gauge(self.weight));
         let before = admission.in_flight.fetch_sub(self.weight, Ordering::SeqCst);
         assert!(before >= self.weight, "a permit was given back twice");
         if before == self.weight && admission.is_stopping() {
             admission.idle.notify_waiters();
         }
     }
-}
-
-fn as_gauge(weight: usize) -> i64 {
-    i64::try_from(weight).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -129,7 +121,6 @@ mod tests {
         );
         assert!(error.retry_after.is_some());
         assert_eq!(admission.in_flight(), 2, "a refusal holds nothing");
-        assert_eq!(metrics.in_flight.get(), 2);
         let last = admission.admit(1).unwrap();
         drop((held, last));
         assert_eq!(admission.in_flight(), 0);

@@ -123,7 +123,7 @@ impl Attempts {
             };
         };
         match &last.reason {
-            Reason::NotLeader { .. } | Reason::NoLeader { .. } => Reason::NoLeader { shard }.into(),
+            Reason::NotLeader { .. } | Reason::NoLeader { .. } => Reason::NoLeader { group: GroupId::of_shard(shard) }.into(),
             Reason::NotOwner { .. }
             | Reason::NotReady
             | Reason::Stopping
@@ -159,10 +159,10 @@ mod tests {
         let detail = || "d".to_owned();
         vec![
             Reason::InvalidArgument { field: "key", problem: detail() },
-            Reason::NotLeader { shard, leader: None },
-            Reason::NotLeader { shard, leader: Some(NodeId(2)) },
+            Reason::NotLeader { group: GroupId::of_shard(shard), leader: None },
+            Reason::NotLeader { group: GroupId::of_shard(shard), leader: Some(NodeId(2)) },
             Reason::NotOwner { epoch: RoutingEpoch(1) },
-            Reason::NoLeader { shard },
+            Reason::NoLeader { group: GroupId::of_shard(shard) },
             Reason::NotReady,
             Reason::ResourceExhausted { what: "group queue", limit: 1 },
             Reason::Stopping,
@@ -208,7 +208,7 @@ mod tests {
     fn two_nodes_that_point_at_each_other_do_not_make_a_busy_loop() {
         let mut attempts = Attempts::of_write(true);
         let hint =
-            |n| Error::from(Reason::NotLeader { shard: ShardId(1), leader: Some(NodeId(n)) });
+            |n| Error::from(Reason::NotLeader { group: GroupId::of_shard(ShardId(1)), leader: Some(NodeId(n)) });
         assert_eq!(attempts.failed(hint(1)), Next::Follow(NodeId(1)));
         assert_eq!(attempts.failed(hint(2)), Next::Follow(NodeId(2)));
         assert_eq!(attempts.failed(hint(1)), Next::Pause);

@@ -167,12 +167,7 @@ impl<G: LocalGroup> Service<G> {
 
 impl<G: LocalGroup> Execute for Service<G> {
     async fn execute(&self, request: Request) -> Result<Response, Error> {
-        let begun = now();
-        let result = self.inner.execute(&request).await;
-        let failure = result.as_ref().err().map(Error::outcome);
-        let seconds = now().duration_since(begun).as_secs_f64();
-        self.inner.measures.seconds(&request.operation, failure).observe(seconds);
-        result
+        self.inner.execute(&request).await
     }
 
     fn status(&self) -> NodeStatus {
@@ -209,7 +204,7 @@ impl<G: LocalGroup> Inner<G> {
             let error = match self.attempt(&mut run, &at, target).await {
                 Some(Ok(response)) => return Ok(response),
                 Some(Err(error)) => error,
-                None => Reason::NoLeader { shard: at.shard }.into(),
+                None => Reason::NoLeader { group: GroupId::of_shard(at.shard) }.into(),
             };
             match self.after(&mut run, &at, target, error) {
                 Next::Answer(error) => return Err(self.measures.refused(error)),

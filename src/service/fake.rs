@@ -64,7 +64,7 @@ pub(super) struct FakeGroup {
 
 impl FakeShard {
     fn not_leader(&self) -> Error {
-        Reason::NotLeader { shard: SHARD, leader: *self.leader.borrow() }.into()
+        Reason::NotLeader { group: GroupId::of_shard(SHARD), leader: *self.leader.borrow() }.into()
     }
 }
 

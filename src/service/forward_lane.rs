@@ -191,7 +191,7 @@ impl Lanes {
         let bytes = answer.map_err(|error| match error {
             transport::Error::Unreachable { .. } | transport::Error::Refused { .. } => {
                 tracing::debug!(to = %self.to, %error, "not delivered");
-                Error::from(Reason::NoLeader { shard })
+                Error::from(Reason::NoLeader { group: GroupId::of_shard(shard) })
             }
             transport::Error::NoAnswer { .. } => lost(kind, error.to_string()),
         })?;

@@ -1,10 +1,9 @@
-//! What the service counts.
+//! What the service counts. Durations, and requests by door, are the doors' to count.
 
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{IntCounter, IntCounterVec};
 
-use super::api::Operation;
 use crate::types::metrics::Metrics;
-use crate::types::{Error, Found, Outcome, Reason, Reply};
+use crate::types::{Error, Found, Reason, Reply};
 
 /// Handles resolved once, so that counting costs no look-up of labels.
 #[derive(Debug)]
@@ -15,15 +14,10 @@ pub(super) struct Measures {
     deletes: IntCounter,
     pub(super) retried: IntCounter,
     refused: IntCounterVec,
-    /// By operation (set, delete, get) and outcome (ok, rejected, unknown).
-    seconds: [[Histogram; 3]; 3],
 }
 
 impl Measures {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let seconds =
-            |operation, outcome| metrics.request_seconds.with_label_values(&[operation, outcome]);
-        let of = |operation| ["ok", "rejected", "unknown"].map(|o| seconds(operation, o));
         Measures {
             hits: metrics.hits.clone(),
             misses: metrics.misses.clone(),
@@ -31,23 +25,7 @@ impl Measures {
             deletes: metrics.deletes.clone(),
             retried: metrics.retried.clone(),
             refused: metrics.refused.clone(),
-            seconds: ["set", "delete", "get"].map(of),
         }
-    }
-
-    /// The histogram for an operation that ended so.
-    pub(super) fn seconds(&self, operation: &Operation, failure: Option<Outcome>) -> &Histogram {
-        let operation = match operation {
-            Operation::Set(_) => 0,
-            Operation::Delete(_) => 1,
-            Operation::Get { .. } => 2,
-        };
-        let outcome = match failure {
-            None => 0,
-            Some(Outcome::Rejected) => 1,
-            Some(Outcome::Unknown) => 2,
-        };
-        &self.seconds[operation][outcome]
     }
 
     /// Counts an error that is a limit's.

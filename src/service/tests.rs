@@ -39,8 +39,6 @@ async fn a_write_at_the_leader_goes_nowhere_and_at_another_node_takes_one_hop() 
     assert_eq!(metrics[&NodeId(2)].sets.get(), 0);
     assert_eq!(metrics[&NodeId(2)].forwarded.get(), 1);
     assert_eq!((metrics[&NodeId(1)].hits.get(), metrics[&NodeId(1)].misses.get()), (1, 0));
-    let of = |node| metrics[&NodeId(node)].request_seconds.with_label_values(&["set", "ok"]);
-    assert_eq!((of(1).get_sample_count(), of(2).get_sample_count()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,7 +147,7 @@ async fn the_deadline_says_whether_the_write_may_have_been_proposed() {
     let cluster = Cluster::new(3, &[1, 2, 3], None);
     let begun = now();
     let no_leader = reason(cluster.node(1).execute(set("a", 700)).await);
-    assert_eq!(no_leader, Reason::NoLeader { shard: SHARD });
+    assert_eq!(no_leader, Reason::NoLeader { group: GroupId::of_shard(SHARD) });
     assert_eq!(now() - begun, Duration::from_millis(700), "INV-8: ends at the deadline");
     // The deadline had passed before.
     let cluster = Cluster::new(3, &[1, 2, 3], Some(1));
@@ -412,7 +410,7 @@ async fn a_forwarded_operation_is_not_forwarded_again_and_garbage_is_refused() {
         async move { service.handle_forward(NodeId(3), group, payload).await }
     };
     let answer = serve(GROUP, request.encode()).await.unwrap();
-    let hint = Reason::NotLeader { shard: SHARD, leader: Some(NodeId(1)) };
+    let hint = Reason::NotLeader { group: GroupId::of_shard(SHARD), leader: Some(NodeId(1)) };
     let results = frames::Response::decode(answer).unwrap().results;
     assert_eq!(results, frames::Results::Failed(hint.into()));
     assert!(cluster.frames().is_empty());

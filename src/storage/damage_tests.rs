@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::sled_record::{self as record, Head};
-use super::sled_wal::{FlushMode, SledWal, quarantine};
+use super::sled_wal::{FlushMode, SledWal, open_db, quarantine};
 use super::wal::{Error, Recovered, Wal, WalOp};
 use super::wal_suite::{copy_dir, entries, key, submit};
 use crate::types::LogKey;
@@ -42,7 +42,7 @@ fn write_store(path: &Path) -> [Recovered; 2] {
 }
 
 fn change(path: &Path, edit: impl FnOnce(&sled::Db)) {
-    let db = sled::Config::new().path(path.join("sled")).flush_every_ms(None).open().unwrap();
+    let db = open_db(path).unwrap();
     edit(&db);
     db.flush().unwrap();
 }
@@ -126,24 +126,43 @@ fn a_missing_head_log_or_manifest_is_found() {
     });
 }
 
-/// Damage below sled: wherever bytes of its files are zeroed or flipped, the store comes up whole
-/// or is refused.
+/// Damage below sled: wherever bytes of its file are flipped or zeroed, the store comes up whole or
+/// is refused, whether it was closed or its process killed.
 #[test]
 fn damage_of_the_files_never_gives_another_log() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("wal");
-    let whole = write_store(&path);
+    let closed = dir.path().join("closed");
+    let whole = write_store(&closed);
+    damage_everywhere("closed", dir.path(), &closed, &whole);
+
+    let (running, killed) = (dir.path().join("running"), dir.path().join("killed"));
+    let wal = open(&running).unwrap();
+    for (k, found) in [key(1, 1), key(2, 1)].into_iter().zip(&whole) {
+        wal.open(k).unwrap();
+        if let Some((index, marker)) = found.purged.clone() {
+            put(&wal, k, WalOp::Purge { index, marker });
+        }
+        put(&wal, k, WalOp::Vote(found.vote.clone().unwrap()));
+        for record in &found.records {
+            put(&wal, k, WalOp::Append(vec![record.clone()]));
+        }
+    }
+    copy_dir(&running, &killed);
+    damage_everywhere("killed", dir.path(), &killed, &whole);
+}
+
+fn damage_everywhere(name: &str, dir: &Path, path: &Path, whole: &[Recovered; 2]) {
     let file = Path::new("sled").join("db");
     let bytes = std::fs::read(path.join(&file)).unwrap();
     let used = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
     let (mut came_up, mut refused) = (0, 0);
-    let mut try_with = |number: usize, bytes: &[u8]| {
-        let image = dir.path().join(format!("image-{number}"));
-        copy_dir(&path, &image);
+    let mut try_with = |bytes: &[u8]| {
+        let image = dir.join("image");
+        copy_dir(path, &image);
         std::fs::write(image.join(&file), bytes).unwrap();
         match reading(&image) {
             Ok(found) => {
-                assert!(found == whole, "damage {number} gave another log");
+                assert!(found == *whole, "damage gave another log");
                 came_up += 1;
             }
             Err(error) => {
@@ -153,18 +172,19 @@ fn damage_of_the_files_never_gives_another_log() {
         }
         std::fs::remove_dir_all(&image).unwrap();
     };
-    let spots = 40;
-    for number in 0..spots {
-        let at = used * number / spots;
+    try_with(&bytes);
+    const SPOTS: usize = 40;
+    for number in 0..SPOTS {
+        let at = used * number / SPOTS;
         let mut flipped = bytes.clone();
         flipped[at] ^= 0x10;
-        try_with(number, &flipped);
+        try_with(&flipped);
         let mut zeroed = bytes.clone();
         zeroed[at..].fill(0);
-        try_with(spots + number, &zeroed);
+        try_with(&zeroed);
     }
-    println!("damaged files: {came_up} came up whole, {refused} were refused");
-    assert!(refused > 0);
+    println!("{name}, damaged: {came_up} came up whole, {refused} were refused");
+    assert!(came_up > 0 && refused > 0);
 }
 
 #[test]

@@ -55,7 +55,9 @@ fn pack(ops: Vec<WalOp>) -> Vec<Vec<WalOp>> {
         for record in records {
             let more = entry_bytes(&record);
             if bytes + more > RECORD_BYTES_MAX && bytes > 0 {
-                open.push(WalOp::Append(std::mem::take(&mut part)));
+                if !part.is_empty() {
+                    open.push(WalOp::Append(std::mem::take(&mut part)));
+                }
                 packed.push(std::mem::take(&mut open));
                 bytes = 0;
             }
@@ -228,5 +230,41 @@ impl LogState {
         }
         let key = record::log_key(self.key);
         batch.insert(&key[..], record::encode_head(&key, &self.head));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn append(from: u64, count: u64, bytes: usize) -> WalOp {
+        let payload = Bytes::from(vec![7; bytes]);
+        let record = |index| LogRecord { term: 1, index, payload: payload.clone() };
+        WalOp::Append((from..from + count).map(record).collect())
+    }
+
+    #[test]
+    fn packing_keeps_order_and_bounds_what_stands_together() {
+        let third = RECORD_BYTES_MAX / 3;
+        let vote = || WalOp::Vote(Bytes::from_static(b"v"));
+        let ops = vec![append(0, 2, third), vote(), append(2, 7, third), append(9, 1, 4 * third)];
+        let packed = pack(ops);
+        let mut image = LogImage::default();
+        for ops in &packed {
+            let bytes = |op: &WalOp| match op {
+                WalOp::Append(records) => records.iter().map(entry_bytes).sum(),
+                _ => 0,
+            };
+            let total: usize = ops.iter().map(bytes).sum();
+            assert!(total <= RECORD_BYTES_MAX || highest_index(ops) == Some(9), "{total}");
+            for op in ops.clone() {
+                assert_ne!(op, WalOp::Append(Vec::new()));
+                image.apply(op).unwrap();
+            }
+        }
+        assert_eq!(image.records.len(), 10);
+        assert_eq!(packed.len(), 6);
     }
 }

@@ -8,12 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::disk::{Disk, RealDisk, offload, read_small, replace};
+use super::flusher::{Item, Shared};
+use super::log_state::LogState;
 use super::sim_files::SimFiles;
 use super::sim_wal::{SimDisk, SimWal};
-use super::sled_wal::{FlushMode, SledWal};
+use super::sled_wal::{FlushMode, SledWal, open_db};
 use super::wal::{Error, Wal, WalOp};
 use super::wal_suite::{entries, key, submit};
 use crate::types::clock::now;
+use crate::types::limits::WAL_QUEUE_MAX;
 use crate::types::metrics::Metrics;
 
 const DELAY: Duration = Duration::from_millis(5);
@@ -177,7 +180,7 @@ fn a_purged_log_does_not_grow() {
     }
     wal.close().unwrap();
     drop(wal);
-    let db = sled::Config::new().path(dir.path().join("sled")).flush_every_ms(None).open().unwrap();
+    let db = open_db(dir.path()).unwrap();
     let values = db.iter().count();
     let disk = db.size_on_disk().unwrap();
     println!("4 MB of entries written and purged: {values} values, {disk} bytes on disk");
@@ -203,7 +206,7 @@ fn a_truncated_log_that_only_votes_does_not_grow() {
     }
     wal.close().unwrap();
     drop(wal);
-    let db = sled::Config::new().path(dir.path().join("sled")).flush_every_ms(None).open().unwrap();
+    let db = open_db(dir.path()).unwrap();
     assert!(db.iter().count() < 200, "{}", db.iter().count());
 }
 
@@ -221,4 +224,47 @@ fn a_large_entry_survives() {
     }
     let wal = SledWal::open(dir.path(), Metrics::new(), FlushMode::Always).unwrap();
     assert!(wal.open(k).unwrap().records == written);
+}
+
+#[test]
+fn after_a_failure_of_the_device_every_log_is_refused() {
+    for mode in [FlushMode::Always, FlushMode::Every(Duration::from_millis(1))] {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = SledWal::open(dir.path(), Metrics::new(), mode).unwrap();
+        let put = |replica, index| {
+            let answer = submit(wal.as_ref(), key(1, replica), append(index, 1));
+            answer.blocking_recv().unwrap()
+        };
+        for replica in 1..=2 {
+            wal.open(key(1, replica)).unwrap();
+            put(replica, 0).unwrap();
+        }
+        // The sync after sled's flush looks into this directory.
+        std::fs::remove_dir(dir.path().join("sled/blobs")).unwrap();
+        let failed = (1..).find_map(|index| put(1, index).err()).unwrap();
+        assert!(matches!(failed, Error::Io(_)), "{failed}");
+        assert!(matches!(put(1, 1000), Err(Error::Io(_))));
+        assert!(matches!(put(2, 1), Err(Error::Io(_))));
+        assert!(matches!(wal.remove(key(1, 2)), Err(Error::Io(_))));
+        assert!(matches!(wal.close(), Err(Error::Io(_))));
+    }
+}
+
+#[test]
+fn a_queue_over_its_limit_refuses_at_once_and_poisons_the_log() {
+    let shared = Shared::new(Metrics::new());
+    shared.logs.lock().insert(key(1, 1), LogState::fresh(key(1, 1)));
+    // Nobody takes from it: the device hangs.
+    let push = |index| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let done = Box::new(move |result| drop(sender.send(result)));
+        shared.push(Item::Change { key: key(1, 1), op: append(index, 1), done });
+        receiver
+    };
+    let queued: Vec<_> = (0..WAL_QUEUE_MAX as u64).map(push).collect();
+    assert!(queued.iter().all(|answer| answer.try_recv().is_err()));
+    shared.logs.lock()[&key(1, 1)].check().unwrap();
+    let refused = push(WAL_QUEUE_MAX as u64).try_recv().unwrap().unwrap_err();
+    assert!(refused.to_string().contains("limit"), "{refused}");
+    assert!(shared.logs.lock()[&key(1, 1)].check().is_err());
 }

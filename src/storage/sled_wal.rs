@@ -64,7 +64,8 @@ fn guarded<T>(path: &Path, f: impl FnOnce() -> Result<T, Error>) -> Result<T, Er
     })
 }
 
-fn open_db(path: &Path) -> Result<sled::Db, Error> {
+/// Opens sled below `path`; a damaged file may make it panic (see `guarded`).
+pub(super) fn open_db(path: &Path) -> Result<sled::Db, Error> {
     // sled reports a path that cannot be made in ways that do not name it: make it ourselves.
     std::fs::create_dir_all(path)
         .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;

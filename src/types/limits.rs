@@ -57,6 +57,9 @@ pub const PEER_QUEUE_MAX: usize = 8 * 1024;
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests in flight on one `Pipeline` stream.
 pub const PIPELINE_IN_FLIGHT_MAX: usize = 1024;
+/// Bytes of keys and values in flight on one `Pipeline` stream, not counting the request that
+/// crosses the line.
+pub const PIPELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Requests in flight on one node.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64 * 1024;
 /// Deadline of a request that brings none, milliseconds.

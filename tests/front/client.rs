@@ -23,6 +23,7 @@ fn set(doors: &Doors, value: &[u8]) -> SetOptions {
         target: target(doors, false),
         key: "k".to_owned(),
         value: value.to_vec(),
+        as_bytes: false,
         ttl: None,
         keep_ttl: false,
         condition: None,
@@ -64,9 +65,16 @@ async fn set_get_and_del_speak_plainly_and_by_exit_code() {
     let refused = b"not applied: the key has version 1\n".to_vec();
     assert_eq!(run!(run_set, &options), (refused, false));
 
+    let mut options = set(&doors, b"text");
+    options.as_bytes = true;
+    assert_eq!(run!(run_set, &options).0, b"OK version 2\n");
+    let (json, _) = run!(run_get, &get(&doors, true));
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json["value_bytes"], serde_json::json!(b"text"), "bytes, though it is UTF-8");
+
     let mut options = set(&doors, &[0xff, 0, 1]);
     options.ttl = Some(Duration::from_secs(60));
-    assert_eq!(run!(run_set, &options).0, b"OK version 2\n");
+    assert_eq!(run!(run_set, &options).0, b"OK version 3\n");
     assert_eq!(run!(run_get, &get(&doors, false)), (vec![0xff, 0, 1], true));
     let (json, _) = run!(run_get, &get(&doors, true));
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
@@ -75,9 +83,9 @@ async fn set_get_and_del_speak_plainly_and_by_exit_code() {
 
     let del =
         |if_version| DelOptions { target: target(&doors, false), key: "k".to_owned(), if_version };
-    let kept = b"not applied: the key has version 2\n".to_vec();
+    let kept = b"not applied: the key has version 3\n".to_vec();
     assert_eq!(run!(run_del, &del(Some(1))), (kept, false));
-    assert_eq!(run!(run_del, &del(None)), (b"deleted version 2\n".to_vec(), true));
+    assert_eq!(run!(run_del, &del(None)), (b"deleted version 3\n".to_vec(), true));
     let absent = b"not applied: the key is absent\n".to_vec();
     assert_eq!(run!(run_del, &del(None)), (absent, false));
     doors.close().await;

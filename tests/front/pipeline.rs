@@ -171,6 +171,22 @@ async fn a_full_pipeline_stops_reading() {
 }
 
 #[tokio::test]
+async fn large_values_fill_a_pipeline_by_their_bytes() {
+    // Each request weighs more than four bytes of key and seven of value.
+    let limits = FrontLimits { pipeline_bytes_max: 12, ..FrontLimits::default() };
+    let doors = Doors::open_with(limits).await;
+    let exchange = exchange(open(&doors).await, (0..50).map(|id| set(id, "gate")).collect());
+    let release = async {
+        eventually("a full pipeline", || doors.fake.running.load(Ordering::SeqCst) == 2).await;
+        doors.fake.gate.add_permits(50);
+    };
+    let (replies, ()) = tokio::join!(exchange, release);
+    assert_eq!(replies.len(), 50);
+    assert_eq!(doors.fake.running_peak.load(Ordering::SeqCst), 2);
+    doors.close().await;
+}
+
+#[tokio::test]
 async fn a_stopping_node_finishes_what_it_took_and_says_that_it_stops() {
     let doors = Doors::open().await;
     let mut stream = open(&doors).await;
