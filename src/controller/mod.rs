@@ -1,7 +1,9 @@
 //! F6: observe, drive actions, balance.
 
+mod answer;
 pub mod balance;
 pub mod driver;
+mod follow;
 pub mod formation;
 pub mod founders;
 pub mod handle;
