@@ -12,25 +12,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::formation::Formation;
 use super::founders::FoundersStore;
-use super::messages::{
-    ControlAnswer, ControlRequest, Hello, TableAnswer, TableRequest, decode, encode,
-};
+use super::messages::{ControlAnswer, ControlRequest, decode, encode};
 use crate::codec::cluster_record;
 use crate::core::cluster::{ClusterCommand, ClusterReply, Founder};
 use crate::core::table::{NodeInfo, RoutingTable};
 use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::machine::Applied;
 use crate::raft::replica::Replica;
-use crate::transport::{self, FrameKind, Refusal, SharedTransport};
+use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::{Instant, now};
 use crate::types::{Error, GroupId, NodeId, Outcome, Reason, ReplicaId, RoutingEpoch};
 
 /// Longest one attempt to reach the controller's leader may take.
-const ATTEMPT: Duration = Duration::from_secs(2);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(2);
 /// Pause before another attempt when nothing says where the leader is.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest a peer's table request is kept waiting for a newer table.
-const TABLE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Who this node is and how its cluster should be formed.
 #[derive(Clone, Debug)]
@@ -305,117 +301,6 @@ impl Controller {
         }
     }
 
-    /// Answers a peer's hello, control or table frame.
-    ///
-    /// # Errors
-    /// The frame is malformed, of another kind, or of another cluster.
-    pub async fn handle(
-        &self,
-        from: NodeId,
-        kind: FrameKind,
-        payload: Bytes,
-    ) -> Result<Bytes, Refusal> {
-        match kind {
-            FrameKind::Hello => self.on_hello(&decode(&payload, "hello")?),
-            FrameKind::Control => Ok(encode(&self.on_control(decode(&payload, "control")?).await)),
-            FrameKind::Table => {
-                let request: TableRequest = decode(&payload, "table request")?;
-                self.saw_epoch(from, request.epoch);
-                Ok(encode(&self.on_table(request).await))
-            }
-            kind => Err(Refusal(format!("{kind:?} is not for the controller"))),
-        }
-    }
-
-    fn on_hello(&self, hello: &Hello) -> Result<Bytes, Refusal> {
-        self.check_hello(hello)?;
-        self.inner.formation.lock().called(hello);
-        // Persist, then reply: who told us may rely on it that we will not forget.
-        self.adopt(false);
-        self.inner.called.notify_one();
-        self.learn(hello);
-        Ok(encode(&self.hello()))
-    }
-
-    /// Refuses what cannot be true and what belongs to another cluster.
-    pub(super) fn check_hello(&self, hello: &Hello) -> Result<(), Refusal> {
-        let Some(theirs) = &hello.founders else { return Ok(()) };
-        if !theirs.is_valid() {
-            return Err(Refusal("hello: founders are malformed".to_owned()));
-        }
-        let formation = self.inner.formation.lock();
-        match formation.settled() {
-            Some(ours) if ours != theirs => Err(Refusal(format!(
-                "{} belongs to cluster {:032x}, {} to {:032x}",
-                hello.node,
-                theirs.cluster_id(),
-                self.node(),
-                ours.cluster_id()
-            ))),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Takes address and epoch from a hello, unless the cluster knows that node by another store:
-    /// an impostor must not draw its traffic.
-    pub(super) fn learn(&self, hello: &Hello) {
-        if hello.node == self.node() {
-            return;
-        }
-        let table = Arc::clone(&self.inner.table.borrow());
-        let known = table.nodes.get(&hello.node).map(|info| info.store_id).or_else(|| {
-            let formation = self.inner.formation.lock();
-            Some(formation.settled()?.get(hello.node)?.store_id)
-        });
-        if known.is_none_or(|store_id| store_id == hello.info.store_id) {
-            self.inner.transport.set_address(hello.node, &hello.info.peer_addr);
-        }
-        self.saw_epoch(hello.node, hello.epoch);
-    }
-
-    /// What this node says of itself.
-    pub(super) fn hello(&self) -> Hello {
-        Hello {
-            node: self.node(),
-            info: self.inner.settings.info.clone(),
-            founders: self.inner.formation.lock().settled().cloned(),
-            epoch: self.inner.table.borrow().epoch,
-        }
-    }
-
-    async fn on_control(&self, request: ControlRequest) -> ControlAnswer {
-        let Some(replica) = self.replica() else { return ControlAnswer::NotLeader(None) };
-        if !replica.is_leader() {
-            return ControlAnswer::NotLeader(replica.leader().map(|leader| leader.node));
-        }
-        let until = now() + ATTEMPT.min(Duration::from_millis(request.timeout_ms));
-        match propose_here(&replica, request.command, until).await {
-            Ok(reply) => ControlAnswer::Reply(reply),
-            Err(Error { reason: Reason::NotLeader { leader, .. }, .. }) => {
-                ControlAnswer::NotLeader(leader)
-            }
-            Err(error) => ControlAnswer::Failed {
-                unknown: error.outcome() == Outcome::Unknown,
-                detail: error.to_string(),
-            },
-        }
-    }
-
-    /// Answers when there is a newer table, or that there is none when the wait is over.
-    async fn on_table(&self, request: TableRequest) -> TableAnswer {
-        let until = now() + TABLE_WAIT_MAX.min(Duration::from_millis(request.wait_ms));
-        let mut tables = self.inner.table.subscribe();
-        let newer = |table: &Arc<RoutingTable>| table.epoch > request.epoch;
-        let wait = async { tables.wait_for(newer).await.map(|table| RoutingTable::clone(&table)) };
-        tokio::select! {
-            biased;
-            () = self.inner.cancel.cancelled() => TableAnswer { newer: None },
-            found = timeout_at(until, wait) => {
-                TableAnswer { newer: found.ok().and_then(Result::ok) }
-            }
-        }
-    }
-
     pub(super) fn node(&self) -> NodeId {
         self.inner.settings.node
     }
@@ -423,7 +308,7 @@ impl Controller {
 
 /// Has the command applied by the local replica, which leads. Undecodable commands are refused
 /// here: in the log they would stop every replica.
-async fn propose_here(
+pub(super) async fn propose_here(
     replica: &Replica<ClusterStateMachine>,
     command: Bytes,
     until: Instant,
@@ -437,7 +322,6 @@ async fn propose_here(
     }
 }
 
-/// Shard ids name no controller, so a `NotLeader` of it carries the one no shard can have.
 fn not_leader(leader: Option<NodeId>) -> Error {
     Reason::NotLeader { group: GroupId::CONTROLLER, leader }.into()
 }

@@ -1,7 +1,9 @@
 //! F6: observe, drive actions, balance.
 
+mod answer;
 pub mod balance;
 pub mod driver;
+mod follow;
 pub mod formation;
 pub mod founders;
 pub mod handle;
@@ -11,3 +13,6 @@ pub mod messages;
 pub use driver::{Driver, HostError, ReplicaHost};
 pub use founders::{Founders, FoundersFile, FoundersStore, MemoryFounders};
 pub use handle::{Controller, ControllerHost, ControllerSettings, Standing};
+
+#[cfg(test)]
+mod cluster_tests;

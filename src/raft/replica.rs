@@ -379,6 +379,7 @@ impl<M: StateMachine> Replica<M> {
     /// Waits until the leader, as believed here, is not `seen` any more.
     pub async fn leader_changed(&self, seen: Option<Leader>) -> Option<Leader> {
         let mut watch = self.inner.leader.clone();
+        // The borrow ends before the next await, or the future could not move between threads.
         let changed = watch.wait_for(|leader| *leader != seen).await.map(|leader| *leader);
         match changed {
             Ok(leader) => leader,

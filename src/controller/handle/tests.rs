@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::controller::founders::{Founders, MemoryFounders};
+use crate::controller::messages::{Hello, TableAnswer, TableRequest};
 use crate::types::task;
 
 /// What a scripted peer does with a frame; `None` keeps silent until the deadline.
