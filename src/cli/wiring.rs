@@ -1,6 +1,5 @@
 //! The calls from the command line that run nodes.
 
-use anyhow::bail;
 use raftcache::config::Config;
 use tokio_util::sync::CancellationToken;
 
