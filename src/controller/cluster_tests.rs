@@ -69,7 +69,7 @@ impl ControllerHost for Host {
         let (node, deps) = (self.node, self.deps.clone());
         let key = LogKey { group: GroupId::CONTROLLER, replica };
         async move {
-            Replica::start(key, node, ClusterStateMachine::default(), deps)
+            Replica::start(key, node, ClusterStateMachine::default(), false, deps)
                 .await
                 .map_err(|error| Reason::Internal { detail: error.to_string() }.into())
         }

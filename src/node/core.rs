@@ -244,10 +244,8 @@ async fn make_host(
     registry: &Registry<ShardGroup>,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Host> {
-    let heartbeats = Heartbeats::start(
-        Duration::from_millis(settings.raft.heartbeat_ms),
-        cancel.clone(),
-    );
+    let heartbeats =
+        Heartbeats::start(Duration::from_millis(settings.raft.heartbeat_ms), cancel.clone());
     let (disk, dir) = (Arc::clone(&environment.disk), environment.data_dir.clone());
     let durable = environment.shard_wal.is_some();
     let opened = crate::storage::disk::offload(&environment.disk, move || {

@@ -42,8 +42,12 @@ async fn wait_formed(nodes: &[Served], out: &mut impl Write) -> anyhow::Result<(
     let live = std::io::stdout().is_terminal();
     let mut shown = String::new();
     loop {
-        let waiting: Vec<String> =
-            nodes.iter().map(Served::readiness).filter(|(ready, _)| !ready).flat_map(|(_, why)| why).collect();
+        let waiting: Vec<String> = nodes
+            .iter()
+            .map(Served::readiness)
+            .filter(|(ready, _)| !ready)
+            .flat_map(|(_, why)| why)
+            .collect();
         let seconds = (now() - start).as_secs_f64();
         let Some(first) = waiting.first() else {
             let clear = if live { "\r\x1b[2K" } else { "" };
@@ -65,8 +69,16 @@ fn greet(configs: &[Config], out: &mut impl Write) -> std::io::Result<()> {
     let grpc = |i: usize| &configs[i % configs.len()].listen.grpc;
     let http = configs.first().map(|config| config.listen.http);
     writeln!(out, "\nTalk to any node, for any key:\n")?;
-    writeln!(out, "  grpcurl -plaintext -d '{{\"key\": \"test\", \"value\": \"hello\"}}' {} cache.CacheService/Set", grpc(0))?;
-    writeln!(out, "  grpcurl -plaintext -d '{{\"key\": \"test\"}}' {} cache.CacheService/Get", grpc(1))?;
+    writeln!(
+        out,
+        "  grpcurl -plaintext -d '{{\"key\": \"test\", \"value\": \"hello\"}}' {} cache.CacheService/Set",
+        grpc(0)
+    )?;
+    writeln!(
+        out,
+        "  grpcurl -plaintext -d '{{\"key\": \"test\"}}' {} cache.CacheService/Get",
+        grpc(1)
+    )?;
     writeln!(out, "  raftcache set --addr {} greeting hello", grpc(0))?;
     writeln!(out, "  raftcache get --addr {} greeting", grpc(2))?;
     if let Some(http) = http {

@@ -63,8 +63,8 @@ impl PeerHandler {
             });
         }
         let group = self.registry.get(group);
-        Box::pin(async move {
-            group.ok_or_else(absent)?.replica().handle(from, kind, payload).await
-        })
+        Box::pin(
+            async move { group.ok_or_else(absent)?.replica().handle(from, kind, payload).await },
+        )
     }
 }

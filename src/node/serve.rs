@@ -44,8 +44,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Served> {
     let node = Node::start(settings(config), environment).await?;
     let (doors_cancel, peers_cancel) = (CancellationToken::new(), CancellationToken::new());
     let id = NodeId(config.node.id);
-    let peers =
-        server::serve(id, peer, node.handler(), Arc::clone(&metrics), peers_cancel.clone());
+    let peers = server::serve(id, peer, node.handler(), Arc::clone(&metrics), peers_cancel.clone());
     let service = Arc::new(node.service().clone());
     let front = front_limits(config);
     let grpc = serve_grpc(grpc, Arc::clone(&service), front, &metrics, doors_cancel.clone());
