@@ -1,0 +1,4 @@
+//! A test for each trap of the design (section 3). Where a countermeasure can be taken out, its
+//! test also runs without it and demands that the violation is seen.
+
+mod restart;
