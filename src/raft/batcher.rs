@@ -56,6 +56,10 @@ impl BatchQueue {
             return Err(Reason::DeadlineBeforePropose.into());
         }
         let count = writes.len();
+        if count == 0 {
+            // Nothing to propose: the batcher would make no entry that could answer it.
+            return Ok(Vec::new());
+        }
         let exhausted = || {
             let limit = self.limit as u64;
             Error::from(Reason::ResourceExhausted { what: "writes queued at the shard", limit })

@@ -21,7 +21,7 @@ pub(super) const fn taken_out(_: Countermeasure) -> bool {
 }
 
 #[cfg(test)]
-pub(super) use in_tests::{TakenOut, take_out, taken_out};
+pub(super) use in_tests::{take_out, taken_out};
 
 #[cfg(test)]
 mod in_tests {

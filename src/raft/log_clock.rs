@@ -14,7 +14,8 @@ use crate::types::clock::{Instant, SharedClock, now};
 struct Running {
     term: u64,
     at: Instant,
-    shown_ms: u64,
+    /// Microseconds, or calls a little over a millisecond apart would each lose a part of one.
+    shown_us: u64,
 }
 
 /// Log time as the leader of a group sees it.
@@ -35,22 +36,21 @@ impl LogClock {
     pub fn now_ms(&self, term: u64, log_time_ms: u64) -> u64 {
         let mut running = self.running.lock();
         let at = now();
-        let wall_ms = self.wall.wall_ms();
-        let next = match *running {
+        let wall_us = self.wall.wall_ms().saturating_mul(1_000);
+        let log_time_us = log_time_ms.saturating_mul(1_000);
+        let shown_us = match *running {
             Some(before) if before.term == term => {
-                let elapsed = at.saturating_duration_since(before.at).as_millis();
-                let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
-                if elapsed == 0 {
-                    return before.shown_ms.max(log_time_ms);
-                }
-                let slowest = before.shown_ms + elapsed / 2;
-                let fastest = before.shown_ms + elapsed + elapsed / 2;
-                Running { term, at, shown_ms: wall_ms.clamp(slowest, fastest).max(log_time_ms) }
+                let elapsed = at.saturating_duration_since(before.at).as_micros();
+                let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX / 4);
+                let slowest = before.shown_us.saturating_add(elapsed / 2);
+                let fastest = before.shown_us.saturating_add(elapsed + elapsed / 2);
+                wall_us.clamp(slowest, fastest)
             }
-            _ => Running { term, at, shown_ms: wall_ms.max(log_time_ms) },
+            _ => wall_us,
         };
-        *running = Some(next);
-        next.shown_ms
+        let shown_us = shown_us.max(log_time_us);
+        *running = Some(Running { term, at, shown_us });
+        shown_us / 1_000
     }
 }
 
@@ -90,6 +90,18 @@ mod tests {
         wall.jump(-7_200_000);
         tokio::time::advance(Duration::from_millis(100)).await;
         assert_eq!(clock.now_ms(1, 0), start + 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_calls_do_not_slow_it_down() {
+        let clock = LogClock::new(SimClock::new(1_000_000));
+        let start = clock.now_ms(1, 0);
+        for _ in 0..10_000 {
+            tokio::time::advance(Duration::from_micros(1_900)).await;
+            clock.now_ms(1, 0);
+        }
+        let shown = clock.now_ms(1, 0) - start;
+        assert!((18_999..=19_000).contains(&shown), "19 s passed, it shows {shown} ms");
     }
 
     #[tokio::test(start_paused = true)]

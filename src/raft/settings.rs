@@ -84,3 +84,36 @@ impl RaftSettings {
         Ok(Arc::new(config.validate()?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openraft_is_configured_as_the_design_asks() {
+        let config = RaftSettings::default().openraft("test".to_owned()).unwrap();
+        assert_eq!(config.api_batch_linger_ms, 0, "the batcher batches before openraft");
+        assert_eq!(
+            config.allow_log_reversion,
+            Some(false),
+            "a shrunk log lost acknowledged writes"
+        );
+        assert_eq!(config.enable_leader_restore, Some(false), "a restarted leader is elected anew");
+        assert_eq!(config.enable_pre_vote, Some(true));
+        assert!(!config.enable_heartbeat, "the node's timer beats");
+        assert!(!config.enable_elect, "not before the restart guard has passed");
+        assert_eq!(config.snapshot_policy, SnapshotPolicy::Never, "the compactor decides");
+    }
+
+    #[test]
+    fn a_lease_read_ends_before_a_follower_would_vote() {
+        let settings = RaftSettings::default();
+        let config = settings.openraft("test".to_owned()).unwrap();
+        let lease = Duration::from_millis(config.election_timeout_max);
+        assert!(settings.lease() * 4 <= lease * 3, "a quarter is left for clocks that drift");
+        assert!(
+            settings.restart_guard() >= lease,
+            "a restarted voter outwaits any lease it forgot"
+        );
+    }
+}

@@ -122,8 +122,12 @@ impl ShardGroup {
                 inner.replica.lease_barrier(deadline).await?;
                 self.read_applied(&queries, deadline).await
             }
-            Consistency::Stale => Ok(self.read_here(&queries)),
+            Consistency::Stale => {
+                inner.replica.check_runs()?;
+                Ok(self.read_here(&queries))
+            }
             Consistency::Bounded { staleness_ms_max } => {
+                inner.replica.check_runs()?;
                 let age_ms = inner.replica.age_ms().unwrap_or(u64::MAX);
                 if age_ms > staleness_ms_max {
                     return Err(Reason::TooStale { age_ms, staleness_ms_max }.into());

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use super::{RaftHandle, Replica, StateMachine};
 use crate::raft::types::term_of;
-use crate::types::{NodeId, ReplicaId};
+use crate::types::{Error, NodeId, Reason, ReplicaId};
 
 /// Who leads a group, as this replica believes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,21 @@ impl<M: StateMachine> Replica<M> {
     /// Looks at the machine as applied now. Keep it short: applies wait.
     pub fn with_machine<T>(&self, look: impl FnOnce(&M) -> T) -> T {
         look(&self.inner.machine.read().machine)
+    }
+
+    /// `Stopping` once the replica was stopped: what a replica that differs from its leader holds
+    /// is shown to nobody.
+    pub fn check_runs(&self) -> Result<(), Error> {
+        if self.inner.cancel.is_cancelled() {
+            return Err(Reason::Stopping.into());
+        }
+        Ok(())
+    }
+
+    /// Changes the machine behind the log's back.
+    #[cfg(test)]
+    pub(in crate::raft) fn tamper<T>(&self, change: impl FnOnce(&mut M) -> T) -> T {
+        change(&mut self.inner.machine.write().machine)
     }
 
     /// Looks at the machine together with the term and index it is applied up to.
