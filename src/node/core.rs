@@ -151,7 +151,7 @@ impl Node {
             registry: registry.clone(),
             transport: environment.transport,
             table: controller.table(),
-            epoch_seen,
+            epoch_seen: Arc::clone(&epoch_seen),
             metrics: Arc::clone(&metrics),
             status: Arc::new(Status { host: Arc::clone(&host), leaving: Arc::clone(&leaving) }),
             session_seed: environment.session_seed,
@@ -165,6 +165,7 @@ impl Node {
         let replicas: Arc<dyn ReplicaHost> = host.clone();
         let driver = Driver::new(controller.clone(), replicas);
         let driver = task::spawn("driver", driver.run(driver_cancel.clone()));
+        task::spawn("epochs", watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()));
         let controller_task = task::spawn("controller", controller.clone().run());
         Ok(Node {
             service,
@@ -235,6 +236,18 @@ impl Node {
         join_all(groups.iter().map(|(_, group)| group.shutdown())).await;
         self.cancel.cancel();
         let _ = self.controller_task.await;
+    }
+}
+
+/// Tells the controller of newer epochs seen in answers, so that it fetches the table.
+async fn watch_epochs(
+    mut seen: watch::Receiver<RoutingEpoch>,
+    controller: Controller,
+    cancel: CancellationToken,
+) {
+    while let Some(Ok(())) = cancel.run_until_cancelled(seen.changed()).await {
+        let epoch = *seen.borrow_and_update();
+        controller.saw_epoch(controller.node(), epoch);
     }
 }
 
