@@ -62,7 +62,7 @@ pub struct NodeSettings {
 pub struct StopTimes {
     /// Not ready, but serving, so that load balancers notice.
     pub unready: Duration,
-    /// Handing leaderships over.
+    /// Handing leaderships over; zero if there is nobody to hand them to.
     pub hand_over: Duration,
     /// Finishing requests in flight.
     pub drain: Duration,
@@ -207,7 +207,18 @@ impl Node {
         self.leaving.store(true, Ordering::Relaxed);
         tokio::time::sleep(times.unready).await;
         self.driver_cancel.cancel();
-        let deadline = now() + times.hand_over;
+        if !times.hand_over.is_zero() {
+            self.hand_over(times.hand_over).await;
+        }
+        self.service.admission().stop();
+        if tokio::time::timeout(times.drain, self.service.admission().drain()).await.is_err() {
+            tracing::warn!("requests still in flight were given up");
+        }
+    }
+
+    /// Hands every leadership to another node, all at once.
+    async fn hand_over(&self, longest: Duration) {
+        let deadline = now() + longest;
         let groups = self.service.registry().all();
         join_all(groups.iter().map(|(id, group)| async move {
             if let Err(error) = group.replica().hand_over(deadline).await {
@@ -219,10 +230,6 @@ impl Node {
             && let Err(error) = replica.hand_over(deadline).await
         {
             tracing::warn!(%error, "the controller's leadership was not handed over");
-        }
-        self.service.admission().stop();
-        if tokio::time::timeout(times.drain, self.service.admission().drain()).await.is_err() {
-            tracing::warn!("requests still in flight were given up");
         }
     }
 
