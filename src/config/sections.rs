@@ -244,7 +244,7 @@ impl Default for Peer {
 pub struct Limits {
     /// Longest key, bytes, 1..=4096. Default 4096.
     pub key_bytes_max: usize,
-    /// Longest value, bytes, 1..=1048576. A shard also refuses what is larger than 1/64 of its own
+    /// Longest value, bytes, 1..=1048576. A shard also refuses a value above 1/64 of its own
     /// limit. Default 1048576.
     pub value_bytes_max: usize,
     /// Longest time to live, milliseconds, 1..=315360000000 (ten years). Default ten years.
