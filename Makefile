@@ -23,7 +23,7 @@ help: ## Show this list
 
 run: ## Run a cluster of three nodes in one process, in the foreground
 	@echo "building first (optimised; the first time takes minutes)" >&2
-	@exec $(CARGO) run --release --locked -- dev
+	exec $(CARGO) run --release --locked -- dev
 
 test: ## Run every test
 	@$(CARGO) test --workspace --locked
