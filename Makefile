@@ -22,7 +22,8 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
 run: ## Run a cluster of three nodes in one process, in the foreground
-	@exec $(CARGO) run --release --locked -- dev
+	@echo "building first (optimised; the first time takes minutes)" >&2
+	exec $(CARGO) run --release --locked -- dev
 
 test: ## Run every test
 	@$(CARGO) test --workspace --locked

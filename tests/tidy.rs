@@ -5,9 +5,9 @@ mod source;
 
 use source::{Source, repository, sources};
 
-/// Floors from the bottom up; a module may use those of lower floors and itself. The three modules
-/// of F8 build on each other in this order.
-const FLOORS: [(&str, u32); 13] = [
+/// Floors from the bottom up; a module may use those of lower floors and itself. Those of F8
+/// (80 and above) build on each other in this order.
+const FLOORS: [(&str, u32); 14] = [
     ("types", 0),
     ("core", 10),
     ("codec", 20),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u32); 13] = [
     ("controller", 60),
     ("front", 70),
     ("config", 80),
+    ("bench", 80),
     ("telemetry", 81),
     ("node", 82),
     ("cli", 90),

@@ -87,7 +87,10 @@ pub async fn fill(
             && let Some(key) = keys.next()
         {
             let operation = Some(Operation::Set(shared.set(key)));
-            stream.requests.send(PipelineRequest { id: key, operation, ..Default::default() }).await?;
+            stream
+                .requests
+                .send(PipelineRequest { id: key, operation, ..Default::default() })
+                .await?;
             in_flight += 1;
         }
         if in_flight == 0 {

@@ -9,8 +9,12 @@ use raftcache::bench::{Kind, Mode, Options};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// gRPC addresses of nodes, used in turns
-    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',',
-          default_value = "127.0.0.1:8080,127.0.0.1:8082,127.0.0.1:8084")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8080,127.0.0.1:8082,127.0.0.1:8084"
+    )]
     addr: Vec<String>,
     /// Which door
     #[arg(long, value_enum, default_value = "unary")]

@@ -165,7 +165,10 @@ impl Node {
         let replicas: Arc<dyn ReplicaHost> = host.clone();
         let driver = Driver::new(controller.clone(), replicas);
         let driver = task::spawn("driver", driver.run(driver_cancel.clone()));
-        task::spawn("epochs", watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()));
+        task::spawn(
+            "epochs",
+            watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()),
+        );
         let controller_task = task::spawn("controller", controller.clone().run());
         Ok(Node {
             service,

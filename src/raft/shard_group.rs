@@ -53,7 +53,9 @@ impl ShardGroup {
         clock: SharedClock,
     ) -> Result<Self, StartError> {
         let metrics = Arc::clone(&deps.metrics);
-        let replica = Replica::start(key, node, Machine::new(machine), ran_before, deps).await?;
+        // Boxed: about 20 kB, which every caller would carry.
+        let start = Box::pin(Replica::start(key, node, Machine::new(machine), ran_before, deps));
+        let replica = start.await?;
         let touches = Arc::new(Touches::default());
         let clock = Arc::new(LogClock::new(clock));
         let (queue, batcher) = Batcher::new(
