@@ -87,6 +87,16 @@ impl Served {
     /// Leaves gracefully: not ready, leaderships handed over, requests finished, logs flushed.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.node.leave(self.times).await;
+        self.close().await
+    }
+
+    /// Stops together with every other node of the cluster: there is nobody to hand over to.
+    pub async fn stop_with_all(self) -> anyhow::Result<()> {
+        self.node.leave(StopTimes { hand_over: Duration::ZERO, ..self.times }).await;
+        self.close().await
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
         self.doors_cancel.cancel();
         for (door, name) in [(self.grpc, "gRPC"), (self.http, "HTTP")] {
             if let Ok(Some(Err(error))) = door.await {
