@@ -24,7 +24,7 @@ use crate::service::{Options, Parts, Registry, ReplicaStatus, Service, StatusSou
 use crate::storage::replicas_started::ReplicasStarted;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::Handler;
-use crate::types::clock::{Instant, now};
+use crate::types::clock::now;
 use crate::types::metrics::Metrics;
 use crate::types::{NodeId, RoutingEpoch, task};
 
@@ -62,7 +62,7 @@ pub struct NodeSettings {
 pub struct StopTimes {
     /// Not ready, but serving, so that load balancers notice.
     pub unready: Duration,
-    /// Handing leaderships over; zero if they are to be left alone.
+    /// Handing leaderships over; zero if there is nobody to hand them to.
     pub hand_over: Duration,
     /// Finishing requests in flight.
     pub drain: Duration,
@@ -165,10 +165,7 @@ impl Node {
         let replicas: Arc<dyn ReplicaHost> = host.clone();
         let driver = Driver::new(controller.clone(), replicas);
         let driver = task::spawn("driver", driver.run(driver_cancel.clone()));
-        task::spawn(
-            "epochs",
-            watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()),
-        );
+        task::spawn("epochs", watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()));
         let controller_task = task::spawn("controller", controller.clone().run());
         Ok(Node {
             service,
@@ -211,7 +208,7 @@ impl Node {
         tokio::time::sleep(times.unready).await;
         self.driver_cancel.cancel();
         if !times.hand_over.is_zero() {
-            self.hand_over(now() + times.hand_over).await;
+            self.hand_over(times.hand_over).await;
         }
         self.service.admission().stop();
         if tokio::time::timeout(times.drain, self.service.admission().drain()).await.is_err() {
@@ -219,7 +216,9 @@ impl Node {
         }
     }
 
-    async fn hand_over(&self, deadline: Instant) {
+    /// Hands every leadership to another node, all at once.
+    async fn hand_over(&self, longest: Duration) {
+        let deadline = now() + longest;
         let groups = self.service.registry().all();
         join_all(groups.iter().map(|(id, group)| async move {
             if let Err(error) = group.replica().hand_over(deadline).await {
