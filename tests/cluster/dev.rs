@@ -151,12 +151,16 @@ async fn every_node(dev: &Dev, reflection: Reflection) {
         })
         .await;
     }
-    for i in 0..48 {
-        let (here, there) = (dev.json(i % 3, reflection), dev.json((i + 1) % 3, reflection));
+    let mut clients = Vec::new();
+    for node in 0..3 {
+        clients.push(dev.json(node, reflection).await);
+    }
+    for i in 0..24 {
+        let (here, there) = (&clients[i % 3], &clients[(i + 1) % 3]);
         let set = format!(r#"{{"key": "many:{i}", "value": "{reflection:?} {i}"}}"#);
-        here.await.call("cache.CacheService/Set", &set).await.unwrap();
+        here.call("cache.CacheService/Set", &set).await.unwrap();
         let get = format!(r#"{{"key": "many:{i}"}}"#);
-        let get = there.await.call("cache.CacheService/Get", &get).await.unwrap();
+        let get = there.call("cache.CacheService/Get", &get).await.unwrap();
         assert_eq!(get["value"], format!("{reflection:?} {i}"), "set at {}", i % 3);
     }
 }

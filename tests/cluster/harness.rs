@@ -37,7 +37,6 @@ pub struct Member {
     pub id: usize,
     pub grpc: String,
     pub http: String,
-    pub peer: String,
     config: PathBuf,
 }
 
@@ -86,7 +85,7 @@ impl ProcessCluster {
                 shape.durability, shape.nodes, shape.shards, shape.nodes
             );
             std::fs::write(&config, text).unwrap();
-            Member { id, grpc, http, peer, config }
+            Member { id, grpc, http, config }
         };
         let members: Vec<Member> = ports.chunks(3).enumerate().map(member).collect();
         let running = members.iter().map(|_| None).collect();
