@@ -155,6 +155,16 @@ impl Load {
         self.state.counters.iter().map(|c| c.acks.lock().gap).max().unwrap_or_default()
     }
 
+    /// The same by shard and by the node the key's writer asked first.
+    pub fn gaps(&self) -> BTreeMap<(ShardId, usize), Duration> {
+        let mut gaps = BTreeMap::new();
+        for (at, counter) in self.state.counters.iter().enumerate() {
+            let gap: &mut Duration = gaps.entry((counter.shard, at % 3)).or_default();
+            *gap = counter.acks.lock().gap.max(*gap);
+        }
+        gaps
+    }
+
     /// Failed calls since the mark by outcome and reason.
     pub fn failures(&self) -> BTreeMap<String, u64> {
         self.state.failures.lock().clone()

@@ -51,7 +51,7 @@ async fn bad_values_and_unknown_keys_are_named() {
     refused(&["--shards", "0"], &["cluster.shards"]).await;
     refused(&["--replicas", "2"], &["cluster.replicas"]).await;
     refused(&["--durability", "forever"], &["durability", "forever"]).await;
-    refused(&["--grpc", "nowhere"], &["listen.grpc", "nowhere"]).await;
+    refused(&["--grpc", "nowhere"], &["listen.grpc", "--grpc"]).await;
     refused(&["--log-filter", "[["], &["log.filter"]).await;
     refused(&["--data-dir", "/proc/nowhere"], &["node.data_dir", "/proc/nowhere"]).await;
 }
