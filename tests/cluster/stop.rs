@@ -6,8 +6,9 @@ use crate::harness::{ProcessCluster, Shape};
 use crate::load::Load;
 use crate::turn;
 
-/// Well under the shortest election time-out, 750 ms: leaderships are handed over, not lost.
-const GAP: Duration = Duration::from_millis(600);
+/// Longest time that a key may not be written, on a busy machine. That leaderships are handed over
+/// and not lost is checked by itself.
+const GAP: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stops_in_order_is_hardly_noticed() {
@@ -18,6 +19,13 @@ async fn a_node_that_stops_in_order_is_hardly_noticed() {
     for at in 0..shape.nodes {
         load.mark();
         let took = cluster.stop(at).await;
+        // Nobody had the time to miss it: without a hand-over the others still believe in it.
+        for other in cluster.up() {
+            for replica in cluster.status(other).await.status.replicas {
+                let led_elsewhere = replica.leader.is_some_and(|leader| leader.0 != at as u64 + 1);
+                assert!(led_elsewhere, "{} was not handed over: {replica:?}", replica.group);
+            }
+        }
         load.acknowledged(5).await;
         let gap = load.gap();
         println!("node {} stopped in {took:?}, longest write gap {gap:?}", at + 1);
