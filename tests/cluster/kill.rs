@@ -6,7 +6,7 @@ use std::time::Duration;
 use raftcache::types::ShardId;
 
 use crate::harness::{ProcessCluster, Shape};
-use crate::load::{Load, Seen};
+use crate::load::{BRIEF, Load, Seen};
 use crate::turn;
 
 /// Every shard takes writes again within this.
@@ -43,7 +43,7 @@ fn print(what: &str, seen: &Seen) {
 
 /// Kills the node that leads most and checks what clients see of it.
 async fn kill_one(cluster: &mut ProcessCluster, shape: Shape) -> usize {
-    let load = Load::start(cluster, "kill", KEYS, shape.shards).await;
+    let load = Load::start(cluster, "kill", KEYS, (shape.shards, BRIEF)).await;
     let (victim, led) = leads_most(cluster).await;
     load.mark();
     cluster.kill(victim);
@@ -61,7 +61,7 @@ async fn with_a_log_a_killed_node_loses_nothing_and_catches_up() {
     let mut cluster = ProcessCluster::start(shape).await;
     let victim = kill_one(&mut cluster, shape).await;
 
-    let load = Load::start(&cluster, "return", KEYS, shape.shards).await;
+    let load = Load::start(&cluster, "return", KEYS, (shape.shards, BRIEF)).await;
     load.mark();
     cluster.launch(victim);
     cluster.ready(victim).await;
@@ -70,7 +70,7 @@ async fn with_a_log_a_killed_node_loses_nothing_and_catches_up() {
     print("it returned", &seen);
     cluster.converged().await;
 
-    let load = Load::start(&cluster, "pause", KEYS, shape.shards).await;
+    let load = Load::start(&cluster, "pause", KEYS, (shape.shards, BRIEF)).await;
     let (victim, led) = leads_most(&cluster).await;
     load.mark();
     cluster.process(victim).signal("STOP");

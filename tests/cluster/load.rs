@@ -23,8 +23,10 @@ use crate::client::{Client, client, get, set, value, within};
 use crate::harness::ProcessCluster;
 use crate::process::until;
 
-/// How long a call may take before its caller asks another node.
-const CALL: Duration = Duration::from_secs(1);
+/// How long a call may take before its caller asks another node, where nodes stand still.
+pub const BRIEF: Duration = Duration::from_secs(1);
+/// The same where every node answers or is gone.
+pub const PATIENT: Duration = Duration::from_secs(5);
 /// Pause after an acknowledged write, so that measurements are of the cluster and not of the
 /// machine's load.
 const PACE: Duration = Duration::from_millis(10);
@@ -54,6 +56,7 @@ struct Acks {
 #[derive(Debug)]
 struct State {
     clients: Vec<Client>,
+    call: Duration,
     counters: Vec<Counter>,
     stop: AtomicBool,
     mark: Mutex<Instant>,
@@ -84,7 +87,12 @@ pub struct Seen {
 
 impl Load {
     /// Starts writers, one a key, and readers at all nodes. Comes back once every key was written.
-    pub async fn start(cluster: &ProcessCluster, prefix: &str, keys: usize, shards: u16) -> Load {
+    pub async fn start(
+        cluster: &ProcessCluster,
+        prefix: &str,
+        keys: usize,
+        (shards, call): (u16, Duration),
+    ) -> Load {
         let shards: Vec<ShardId> = (0..shards).map(ShardId).collect();
         let owners = ring::assign(&shards);
         let counter = |i: usize| {
@@ -97,6 +105,7 @@ impl Load {
         let state = Arc::new(State {
             clients: cluster.members.iter().map(|member| client(&member.grpc)).collect(),
             counters: (0..keys).map(counter).collect(),
+            call,
             stop: AtomicBool::new(false),
             mark: Mutex::new(now()),
             reads: AtomicU64::new(0),
@@ -182,7 +191,7 @@ impl Load {
             for counter in &state.counters {
                 let floor = counter.floor.load(Ordering::Acquire);
                 let mut client = state.clients[at].clone();
-                let reply = client.get(within(get(&counter.key), 5 * CALL)).await.unwrap();
+                let reply = client.get(within(get(&counter.key), PATIENT)).await.unwrap();
                 let shown = number(reply.into_inner());
                 let issued = counter.issued.load(Ordering::Acquire);
                 assert!(
@@ -238,7 +247,7 @@ async fn write(state: Arc<State>, at: usize) {
         loop {
             let started = now();
             let mut client = state.clients[turn % state.clients.len()].clone();
-            match client.set(within(message.clone(), CALL)).await {
+            match client.set(within(message.clone(), state.call)).await {
                 Ok(_) => {
                     counter.acknowledged(next, started, *state.mark.lock());
                     break;
@@ -279,7 +288,7 @@ async fn read(state: Arc<State>, reader: usize) {
         let counter = &state.counters[at];
         let floor = counter.floor.load(Ordering::Acquire);
         let mut client = state.clients[turn % state.clients.len()].clone();
-        match client.get(within(get(&counter.key), CALL)).await {
+        match client.get(within(get(&counter.key), state.call)).await {
             Ok(reply) => {
                 let shown = number(reply.into_inner());
                 let issued = counter.issued.load(Ordering::Acquire);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{ProcessCluster, Shape};
-use crate::load::Load;
+use crate::load::{Load, PATIENT};
 use crate::turn;
 
 /// Longest time that a key may not be written, on a busy machine. That leaderships are handed over
@@ -15,7 +15,7 @@ async fn a_node_that_stops_in_order_is_hardly_noticed() {
     let _turn = turn().await;
     let shape = Shape::new("wal");
     let mut cluster = ProcessCluster::start(shape).await;
-    let load = Load::start(&cluster, "stop", 96, shape.shards).await;
+    let load = Load::start(&cluster, "stop", 96, (shape.shards, PATIENT)).await;
     for at in 0..shape.nodes {
         load.mark();
         let took = cluster.stop(at).await;
