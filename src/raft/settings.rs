@@ -55,17 +55,27 @@ impl RaftSettings {
 
     /// Oldest quorum acknowledgement a lease read accepts: 0.75 of the lease.
     pub fn lease(&self) -> Duration {
-        Duration::from_millis(self.election_ms_max * 3 / 4)
+        Duration::from_millis(self.openraft_timeouts().1 * 3 / 4)
+    }
+
+    /// openraft's shortest and longest election time-out, milliseconds. It counts them from the end
+    /// of the leader's lease, which is as long as its longest one; ours count from the last sign of
+    /// life. So with its longest as half of ours, a follower campaigns after at least
+    /// `election_ms_min` and at most `election_ms_max`.
+    fn openraft_timeouts(&self) -> (u64, u64) {
+        let lease = self.election_ms_max.div_ceil(2);
+        (self.election_ms_min / 2, lease)
     }
 
     /// openraft's configuration. Log reversion stays off: a follower whose log shrank has lost
     /// acknowledged writes and must not be welcomed back.
     pub(super) fn openraft(&self, name: String) -> Result<Arc<Config>, openraft::ConfigError> {
+        let (election_timeout_min, election_timeout_max) = self.openraft_timeouts();
         let config = Config {
             cluster_name: name,
             heartbeat_interval: self.heartbeat_ms,
-            election_timeout_min: self.election_ms_min,
-            election_timeout_max: self.election_ms_max,
+            election_timeout_min,
+            election_timeout_max,
             // One timer a node beats for all its groups: see `heartbeat.rs`.
             enable_heartbeat: false,
             enable_elect: false,
@@ -115,5 +125,16 @@ mod tests {
             settings.restart_guard() >= lease,
             "a restarted voter outwaits any lease it forgot"
         );
+    }
+
+    #[test]
+    fn a_follower_campaigns_between_the_two_time_outs_after_the_last_sign_of_life() {
+        let settings = RaftSettings::default();
+        let config = settings.openraft("g1".to_owned()).unwrap();
+        let lease = config.election_timeout_max;
+        assert!(lease + config.election_timeout_min >= settings.election_ms_min);
+        assert!(lease + config.election_timeout_max <= settings.election_ms_max);
+        assert!(settings.lease() < Duration::from_millis(lease), "a lease read ends before it");
+        assert!(settings.restart_guard() >= Duration::from_millis(lease));
     }
 }

@@ -298,6 +298,7 @@ pub(super) fn set(key: &str, ms: u64) -> Request {
         operation: Operation::Set(set),
         request_id: None,
         deadline: now() + Duration::from_millis(ms),
+        trace: 0,
     }
 }
 
@@ -310,5 +311,6 @@ pub(super) fn get(key: &str, consistency: Consistency, ms: u64) -> Request {
         },
         request_id: None,
         deadline: now() + Duration::from_millis(ms),
+        trace: 0,
     }
 }
