@@ -425,6 +425,21 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
+    /// True while this replica may propose: its log is within the leader's bound (INV-8).
+    pub(super) fn log_has_room(&self) -> bool {
+        self.inner.log.bytes()
+            < compactor::leader_max(self.inner.settings.snapshot_log_bytes, self.live_bytes())
+    }
+
+    /// Waits until entries were dropped from the log since the last such wait. For one waiter.
+    pub(super) async fn log_shrunk(&self) {
+        self.inner.log.shrunk().await;
+    }
+
+    fn live_bytes(&self) -> u64 {
+        self.with_machine(M::live_bytes)
+    }
+
     /// Builds a snapshot now and waits until it covers what was applied before the call.
     pub async fn snapshot_now(&self, deadline: Instant) -> Result<(), Error> {
         let applied = self.with_applied(|_, _, index| index);
@@ -539,10 +554,24 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
+    /// A follower whose snapshots do not keep up takes no more entries; heartbeats pass, so that it
+    /// does not campaign. Its leader tries again, and sends a snapshot when it has purged (INV-8).
+    fn check_log_bound(&self) -> Result<(), Refusal> {
+        let (held, settings) = (self.inner.log.bytes(), &self.inner.settings);
+        let bytes_max = compactor::follower_max(settings.snapshot_log_bytes, self.live_bytes());
+        if held < bytes_max {
+            return Ok(());
+        }
+        Err(Refusal(format!("the log holds {held} bytes, the bound is {bytes_max}")))
+    }
+
     async fn handle_append(&self, payload: Bytes) -> Result<Bytes, Refusal> {
         let inner = &self.inner;
         let (request, extras) = decode_append(payload).map_err(refuse)?;
         let commit = request.leader_commit.map_or(0, |id| id.index);
+        if !request.entries.is_empty() {
+            self.check_log_bound()?;
+        }
         let response = inner.raft.append_entries(request).await.map_err(refuse)?;
         if response.is_success() {
             let applied = self.with_applied(|_, _, index| index);

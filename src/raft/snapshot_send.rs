@@ -90,6 +90,10 @@ fn transfer_id() -> u64 {
     super::runtime::SeededRuntime::thread_rng().random()
 }
 
+/// Longest that a chunk waits for its answer. Much shorter than an installation may take: what a
+/// partition swallows is answered by nobody, and the transfer should begin anew soon after.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(3);
+
 type Streaming<T> = Result<T, StreamingError<TypeConfig>>;
 
 fn lost(error: &transport::Error) -> StreamingError<TypeConfig> {
@@ -156,7 +160,13 @@ impl Transfer {
         let (node, replica) = self.to;
         let payload = addressed(replica, &encode_frame(self.id, self.sequence, frame));
         self.sequence += 1;
-        let deadline = now() + self.timeout;
+        let timeout = match frame {
+            SnapshotFrame::Begin { .. } | SnapshotFrame::Chunk(_) => {
+                self.timeout.min(CHUNK_TIMEOUT)
+            }
+            SnapshotFrame::End => self.timeout,
+        };
+        let deadline = now() + timeout;
         let group = self.context.group;
         self.context.transport.call(node, group, FrameKind::Snapshot, payload, deadline)
     }
