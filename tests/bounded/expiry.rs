@@ -86,6 +86,8 @@ async fn run(kill_ms: u64, skew_ms: i64, cut_off: bool, by_snapshot: bool) {
     }
     tokio::time::sleep_until(kill).await;
     let before = seen.absent.len();
+    let half_way = (FIRST_MS + 200..FIRST_MS + KEYS).contains(&kill_ms);
+    assert!(!half_way || (1..KEYS as usize).contains(&before), "{before} absent; {}", seen.case);
     if !cut_off {
         cluster.network.unregister(old);
     }

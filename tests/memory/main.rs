@@ -7,6 +7,7 @@
 mod shard;
 
 mod feed;
+mod wal_disk;
 mod watch;
 
 use std::path::Path;
