@@ -8,8 +8,8 @@ use raftcache::types::{Consistency, Expiry};
 
 use crate::shard::{Cluster, Plan, Random, read, set, within};
 
-const LIMIT: u64 = 1 << 19;
-const UNIVERSE: usize = 15_000;
+const LIMIT: u64 = 1 << 18;
+const UNIVERSE: usize = 8_000;
 const CHUNK: usize = 50;
 const SEED: u64 = 42;
 
@@ -144,10 +144,10 @@ fn exact(trace: &[Step]) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn hit_ratio_within_a_point_of_an_exact_lru() {
     for s in [0.7, 0.99] {
-        let trace = zipf(900, s);
+        let trace = zipf(450, s);
         let ideal = exact(&trace);
         let steady = run(&trace, &[]).await;
-        let changed = run(&trace, &[400, 550, 700]).await;
+        let changed = run(&trace, &[200, 275, 350]).await;
         println!(
             "zipf {s}, seed {SEED}: exact LRU {ideal:.2} %, measured {:.2} %, with three leader \
              changes {:.2} %; {:.2} touches a write, {:.2} % of log bytes",
@@ -168,12 +168,12 @@ async fn hit_ratio_within_a_point_of_an_exact_lru() {
 async fn a_read_hot_set_survives_a_stream_of_new_keys() {
     let cluster = Cluster::start(Plan::simulated(SEED, LIMIT)).await;
     let (_, leader) = cluster.leader(&[]).await;
-    let hot: Vec<Bytes> = (0..500).map(|i| Bytes::from(format!("hot-{i}"))).collect();
+    let hot: Vec<Bytes> = (0..250).map(|i| Bytes::from(format!("hot-{i}"))).collect();
     let writes = hot.iter().map(|k| set(k.clone(), vec![1; 100], Expiry::Never)).collect();
     leader.write(writes, within(5)).await.unwrap();
     let mut hits = 0;
     for round in 0..600usize {
-        let some = &hot[(round % 10) * 50..][..50];
+        let some = &hot[(round % 5) * 50..][..50];
         let found = read(&leader, some, Consistency::Linearizable).await.unwrap();
         hits += found.iter().flatten().count();
         let news = (0..20).map(|i| set(key(round * 20 + i), vec![1; 200], Expiry::Never));

@@ -139,10 +139,10 @@ async fn a_wal_is_purged_too() {
             wal
         })
         .collect();
-    let (cluster, fed, peaks) = fed(dir.path(), wals.clone(), 256 * MIB).await;
+    let (cluster, fed, peaks) = fed(dir.path(), wals.clone(), 160 * MIB).await;
     check(&fed, &peaks, 2_000);
     println!("disk at the end {} MiB", disk_bytes(dir.path()) / MIB);
-    assert!(peaks.disk <= 3 * 8 * LIMIT, "disk {} MiB", peaks.disk / MIB);
+    assert!(peaks.disk <= 3 * 10 * LIMIT, "disk {} MiB", peaks.disk / MIB);
     cluster.shutdown().await;
     tokio::time::timeout(
         Duration::from_secs(60),
