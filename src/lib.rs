@@ -33,6 +33,7 @@
 //! `docs/architecture.md` follows both ways by file and function, and says in which order to read.
 #![warn(missing_docs)]
 
+pub mod bench;
 pub mod codec;
 pub mod config;
 pub mod controller;

@@ -269,14 +269,14 @@ pub struct Log {
     /// How lines look. Default `auto`.
     pub format: LogFormat,
     /// Which lines, as directives of `tracing-subscriber`'s `EnvFilter`, for example
-    /// `info,raftcache::raft=debug`. Default `info,openraft=warn`.
+    /// `info,raftcache::raft=debug`. Default `info,openraft=error`.
     #[serde(deserialize_with = "text")]
     pub filter: String,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { format: LogFormat::Auto, filter: "info,openraft=warn".to_owned() }
+        Log { format: LogFormat::Auto, filter: "info,openraft=error".to_owned() }
     }
 }
 

@@ -84,6 +84,12 @@ impl Served {
         &self.node
     }
 
+    /// Leaves together with every other node of its cluster: there is nobody to hand over to.
+    pub async fn stop_with_all(mut self) -> anyhow::Result<()> {
+        self.times = StopTimes { unready: Duration::ZERO, hand_over: Duration::ZERO, ..self.times };
+        self.stop().await
+    }
+
     /// Leaves gracefully: not ready, leaderships handed over, requests finished, logs flushed.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.node.leave(self.times).await;
