@@ -87,7 +87,7 @@ impl RaftSettings {
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
             max_payload_entries: 300,
-            install_snapshot_timeout: 60_000,
+            install_snapshot_timeout: 20_000,
             backoff: "20ms 40ms 80ms ...500ms".to_owned(),
             ..Config::default()
         };

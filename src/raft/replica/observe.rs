@@ -4,6 +4,7 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
 use super::{RaftHandle, Replica, StateMachine};
+use crate::raft::compactor;
 use crate::raft::types::term_of;
 use crate::types::{Error, NodeId, Reason, ReplicaId};
 
@@ -93,6 +94,21 @@ impl<M: StateMachine> Replica<M> {
             // The replica stopped: nothing will change any more.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// True while this replica may propose: its log is within the leader's bound (INV-8).
+    pub(in crate::raft) fn log_has_room(&self) -> bool {
+        self.inner.log.bytes()
+            < compactor::leader_max(self.inner.settings.snapshot_log_bytes, self.live_bytes())
+    }
+
+    /// Waits until entries were dropped from the log since the last such wait. For one waiter.
+    pub(in crate::raft) async fn log_shrunk(&self) {
+        self.inner.log.shrunk().await;
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.with_machine(M::live_bytes)
     }
 
     /// Waits until more than `index` entries are applied; returns the applied index.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Replica, StateMachine};
+use crate::raft::compactor;
 use crate::raft::digests::Mismatch;
 use crate::raft::frame_codec::{decode, decode_append, encode, encode_append_response};
 use crate::transport::{FrameKind, Refusal};
@@ -52,10 +53,24 @@ impl<M: StateMachine> Replica<M> {
         }
     }
 
+    /// A follower whose snapshots do not keep up takes no more entries; heartbeats pass, so that it
+    /// does not campaign. Its leader tries again, and sends a snapshot when it has purged (INV-8).
+    fn check_log_bound(&self) -> Result<(), Refusal> {
+        let (held, settings) = (self.inner.log.bytes(), &self.inner.settings);
+        let bytes_max = compactor::follower_max(settings.snapshot_log_bytes, self.live_bytes());
+        if held < bytes_max {
+            return Ok(());
+        }
+        Err(Refusal(format!("the log holds {held} bytes, the bound is {bytes_max}")))
+    }
+
     async fn handle_append(&self, payload: Bytes) -> Result<Bytes, Refusal> {
         let inner = &self.inner;
         let (request, extras) = decode_append(payload).map_err(refuse)?;
         let commit = request.leader_commit.map_or(0, |id| id.index);
+        if !request.entries.is_empty() {
+            self.check_log_bound()?;
+        }
         let response = inner.raft.append_entries(request).await.map_err(refuse)?;
         if response.is_success() {
             let applied = self.with_applied(|_, _, index| index);
