@@ -6,6 +6,7 @@
 
 #![recursion_limit = "256"]
 #![allow(missing_docs)]
+#![allow(unexpected_cfgs, reason = "tokio_unstable lets a seed order what tokio draws")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod client;
@@ -102,7 +103,12 @@ fn replay() {
     assert!(outcome.violations.is_empty(), "{}", failure(&outcome));
 }
 
+/// `RUSTFLAGS="--cfg tokio_unstable" cargo test --test simulation a_seed`
+///
+/// Without that flag tokio wakes the waiters of a `watch` in an order of its own, so that two runs
+/// of a seed differ in what happens within one virtual instant, and in what follows from it.
 #[test]
+#[cfg_attr(not(tokio_unstable), ignore = "needs --cfg tokio_unstable")]
 fn a_seed_gives_the_same_run() {
     for seed in 1..=env("SEEDS").unwrap_or(6) {
         let (one, other) =

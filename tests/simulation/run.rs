@@ -56,11 +56,12 @@ pub fn run(plan: Plan, keep_lines: bool) -> Outcome {
     watch_panics();
     PANICS.with(|panics| panics.borrow_mut().clear());
     seed_thread(plan.seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without a driver for sockets");
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    // `watch` channels wake those who wait in an order drawn from tokio's own random numbers.
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&plan.seed.to_le_bytes()));
+    let runtime = builder.build().expect("a runtime without a driver for sockets");
     let mut outcome = runtime.block_on(drive(plan, keep_lines));
     // Everything ends here, so that a panic while it ends is seen as well.
     drop(runtime);
