@@ -11,6 +11,12 @@ RUN_DIR ?= run
 # Seconds to wait for a node to become ready, or to stop.
 WAIT_S ?= 60
 DURABILITY ?= memory
+# Ports of the first node; gRPC and HTTP of each next one are 2 more, its peer port 1 more.
+GRPC_PORT ?= 8080
+HTTP_PORT ?= 8081
+PEER_PORT ?= 9001
+# Cargo profile of the cluster's binary: release or dev.
+PROFILE ?= release
 SHARDS ?= 16
 NODES := 1 2 3
 # alive PID NODE: true if that process lives and is that node (a number may have been given anew).
@@ -22,7 +28,8 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
 run: ## Run a cluster of three nodes in one process, in the foreground
-	@exec $(CARGO) run --release --locked -- dev
+	@echo "building first (optimised; the first time takes minutes)" >&2
+	exec $(CARGO) run --release --locked -- dev
 
 test: ## Run every test
 	@$(CARGO) test --workspace --locked
@@ -39,9 +46,9 @@ verify: ## Formatting, lints, tidiness, tests; changes no file of the tree
 
 start-cluster: ## Start three nodes as background processes, wait until each is ready
 	@$(ALIVE)
-	$(CARGO) build --release --locked
+	$(CARGO) build --profile $(PROFILE) --locked
 	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
-	binary="$$target/release/raftcache"
+	binary="$$target/$(patsubst dev,debug,$(PROFILE))/raftcache"
 	mkdir -p "$(RUN_DIR)"
 	for id in $(NODES); do
 	  pid_file="$(RUN_DIR)/node$$id.pid"
@@ -50,21 +57,28 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	    exit 1
 	  fi
 	done
+	seeds="$$(printf '"127.0.0.1:%d", ' $$(($(PEER_PORT))) $$(($(PEER_PORT) + 1)) $$(($(PEER_PORT) + 2)))"
 	for id in $(NODES); do
+	  data="$(RUN_DIR)/node$$id-$(DURABILITY)"
+	  # Nothing of a memory cluster survives its stop: what is left would only be told as lost.
+	  if [[ "$(DURABILITY)" == memory ]]; then rm -rf "$$data"; fi
 	  {
 	    echo "durability = \"$(DURABILITY)\""
 	    echo "[node]"
 	    echo "id = $$id"
 	    echo "zone = \"local$$id\""
-	    echo "data_dir = \"$(RUN_DIR)/node$$id\""
+	    echo "data_dir = \"$$data\""
 	    echo "[listen]"
-	    echo "grpc = \"127.0.0.1:$$((8078 + 2 * id))\""
-	    echo "http = \"127.0.0.1:$$((8079 + 2 * id))\""
-	    echo "peer = \"127.0.0.1:$$((9000 + id))\""
+	    echo "grpc = \"127.0.0.1:$$(($(GRPC_PORT) + 2 * id - 2))\""
+	    echo "http = \"127.0.0.1:$$(($(HTTP_PORT) + 2 * id - 2))\""
+	    echo "peer = \"127.0.0.1:$$(($(PEER_PORT) + id - 1))\""
 	    echo "[cluster]"
-	    echo "seeds = [\"127.0.0.1:9001\", \"127.0.0.1:9002\", \"127.0.0.1:9003\"]"
+	    echo "seeds = [$${seeds%, }]"
 	    echo "expected_nodes = 3"
 	    echo "shards = $(SHARDS)"
+	    # stop-cluster stops all nodes together: the last ones have nobody to hand over to.
+	    echo "[shutdown]"
+	    echo "hand_over_ms = 1000"
 	  } > "$(RUN_DIR)/node$$id.toml"
 	  nohup "$$binary" serve --config "$(RUN_DIR)/node$$id.toml" \
 	    >> "$(RUN_DIR)/node$$id.log" 2>&1 < /dev/null &
@@ -72,7 +86,7 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	done
 	deadline=$$((SECONDS + $(WAIT_S)))
 	for id in $(NODES); do
-	  url="http://127.0.0.1:$$((8079 + 2 * id))/ready"
+	  url="http://127.0.0.1:$$(($(HTTP_PORT) + 2 * id - 2))/ready"
 	  until curl --silent --fail --max-time 2 --output /dev/null "$$url"; do
 	    if ! alive "$$(cat "$(RUN_DIR)/node$$id.pid")" $$id; then
 	      echo "node $$id has stopped; the end of its log:" >&2
@@ -85,7 +99,7 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	    fi
 	    sleep 0.2
 	  done
-	  echo "node $$id is ready: gRPC 127.0.0.1:$$((8078 + 2 * id)), HTTP 127.0.0.1:$$((8079 + 2 * id)), log $(RUN_DIR)/node$$id.log"
+	  echo "node $$id is ready: gRPC 127.0.0.1:$$(($(GRPC_PORT) + 2 * id - 2)), HTTP 127.0.0.1:$$(($(HTTP_PORT) + 2 * id - 2)), log $(RUN_DIR)/node$$id.log"
 	done
 
 stop-cluster: ## Stop the nodes that start-cluster started

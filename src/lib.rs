@@ -5,7 +5,8 @@
 //! Imports point downward only (`tests/tidy.rs` checks it).
 //!
 //! ```text
-//! F8  config, telemetry    what an operator sets; the command line above them wires everything
+//! F8  node, config,         the only place that wires; what an operator sets; the load generator.
+//!     telemetry, bench      The command line stands above them
 //! F7  front                doors: gRPC, HTTP. No semantics
 //! F6  controller           observe, plan, drive one action at a time
 //! F5  service              the one entry of all doors: route, forward, admit
@@ -33,6 +34,7 @@
 //! `docs/architecture.md` follows both ways by file and function, and says in which order to read.
 #![warn(missing_docs)]
 
+pub mod bench;
 pub mod codec;
 pub mod config;
 pub mod controller;

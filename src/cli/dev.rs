@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = limits::SHARD_BYTES_MAX_DEFAULT)]
     shard_bytes_max: u64,
     /// Which log lines, for example info,raftcache::raft=debug
-    #[arg(long, value_name = "DIRECTIVES", default_value = "info,openraft=warn")]
+    #[arg(long, value_name = "DIRECTIVES", default_value = "info,openraft=error")]
     log_filter: String,
 }
 

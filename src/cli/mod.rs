@@ -1,5 +1,6 @@
 //! The command line: arguments in, calls into the library out.
 
+mod bench;
 mod client;
 mod dev;
 mod serve;
@@ -32,6 +33,8 @@ enum Command {
     Set(client::SetArgs),
     /// Delete a key. Exit code 1 if it was not there.
     Del(client::DelArgs),
+    /// Put load on a running cluster and measure it.
+    Bench(bench::Args),
 }
 
 impl Cli {
@@ -44,6 +47,7 @@ impl Cli {
             Command::Get(args) => client::get(args),
             Command::Set(args) => client::set(args),
             Command::Del(args) => client::del(args),
+            Command::Bench(args) => bench::run(args),
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::types::{
 
 /// First byte of both frames; another layout gets another number.
 const FORMAT: u8 = 1;
+/// Tag of the trace ids, which follow the operations if there are any.
+const TRACES: u8 = 1;
 /// Fewest bytes one item of a list takes; bounds what a length prefix can make us reserve.
 const ITEM_BYTES_MIN: usize = 1;
 
@@ -29,6 +31,8 @@ pub struct Request {
     pub deadline_ms: u64,
     /// What to do.
     pub operations: Operations,
+    /// Trace ids of those operations that are followed, in order; none while nobody follows any.
+    pub traces: Vec<u128>,
 }
 
 /// What a frame asks for: writes or reads, never both, because a failure is of the whole frame and
@@ -112,6 +116,11 @@ impl Request {
                 }
             }
         }
+        if !self.traces.is_empty() {
+            out.put_u8(TRACES);
+            wire::put_varint(&mut out, self.traces.len() as u64);
+            self.traces.iter().for_each(|id| out.put_u128_le(*id));
+        }
         out.freeze()
     }
 
@@ -136,8 +145,9 @@ impl Request {
             }
             tag => return Err(Error::Tag { what: "forward.operations", tag: tag.into() }),
         };
+        let traces = get_traces(input)?;
         wire::finish(input, "forward.request")?;
-        Ok(Request { epoch, batch, deadline_ms, operations })
+        Ok(Request { epoch, batch, deadline_ms, operations, traces })
     }
 
     fn bytes_hint(&self) -> usize {
@@ -145,7 +155,7 @@ impl Request {
             Operations::Writes(writes) => writes.iter().map(log_record::write_bytes).sum(),
             Operations::Reads { queries, .. } => queries.iter().map(|q| q.key.len() + 2).sum(),
         };
-        32 + operations
+        32 + operations + 16 * self.traces.len()
     }
 }
 
@@ -228,6 +238,20 @@ fn get_list<T>(
         return Err(Error::Short { what });
     }
     (0..len).map(|_| item(input)).collect()
+}
+
+fn get_traces(input: &mut Bytes) -> Result<Vec<u128>, Error> {
+    const WHAT: &str = "forward.traces";
+    if input.is_empty() {
+        return Ok(Vec::new());
+    }
+    match wire::get_u8(input, WHAT)? {
+        TRACES => get_list(input, WHAT, |input| {
+            let low = wire::get_u64(input, WHAT)?;
+            Ok(u128::from(wire::get_u64(input, WHAT)?) << 64 | u128::from(low))
+        }),
+        tag => Err(Error::Tag { what: WHAT, tag: tag.into() }),
+    }
 }
 
 fn put_consistency(out: &mut BytesMut, consistency: Consistency) {

@@ -104,8 +104,12 @@ fn golden_bytes() {
             consistency: Consistency::Bounded { staleness_ms_max: 7 },
             queries: vec![Query { key: Bytes::from_static(b"ab") }],
         },
+        traces: Vec::new(),
     };
     assert_eq!(hex(&reads.encode()), "01ac0202e80702030701026162");
+    let followed = Request { traces: vec![0x0102 << 64 | 3], ..reads };
+    let traces = "0101030000000000000002010000000000 00".replace(' ', "");
+    assert_eq!(hex(&followed.encode()), format!("01ac0202e80702030701026162{traces}"));
     let results = Results::Writes(replies());
     let response = Response { epoch: RoutingEpoch(1), results };
     assert_eq!(hex(&response.encode()), "01010109010102ffffffffffffffffff010304050206070308040509");
@@ -178,11 +182,20 @@ proptest! {
     #[test]
     fn requests_round_trip_and_no_prefix_decodes(
         operations in operations(), epoch: u64, batch: u64, deadline_ms: u64, cut: usize,
+        traces in proptest::collection::vec(any::<u128>(), 0..3),
     ) {
-        let request = Request { epoch: RoutingEpoch(epoch), batch, deadline_ms, operations };
+        let epoch = RoutingEpoch(epoch);
+        let request = Request { epoch, batch, deadline_ms, operations, traces: Vec::new() };
         let bytes = request.encode();
         prop_assert!(Request::decode(bytes.slice(..cut % bytes.len())).is_err());
-        prop_assert_eq!(Request::decode(bytes), Ok(request));
+        prop_assert_eq!(Request::decode(bytes.clone()), Ok(request.clone()));
+        // Trace ids come last and are optional: only a cut right before them decodes.
+        let cut_max = bytes.len();
+        let traced = Request { traces, ..request };
+        let bytes = traced.encode();
+        let cut = cut % bytes.len();
+        prop_assert!(cut == cut_max || Request::decode(bytes.slice(..cut)).is_err());
+        prop_assert_eq!(Request::decode(bytes), Ok(traced));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::source::{list, text};
+use crate::raft::settings::RaftSettings;
+use crate::transport::options::PeerOptions;
 use crate::types::limits;
 
 /// The whole configuration of one node.
@@ -26,6 +28,8 @@ pub struct Config {
     pub wal: Wal,
     /// Timers and choices of the Raft layer. Should be the same on every node.
     pub raft: Raft,
+    /// Its connections to other nodes.
+    pub peer: Peer,
     /// Bounds of this node (INV-8). Past them a caller gets a clear error at once.
     pub limits: Limits,
     /// How it stops.
@@ -175,22 +179,61 @@ pub struct Raft {
     /// Allow reads at consistency `lease`, which trust clocks not to drift by a quarter of the
     /// lease. Default false: such reads are refused.
     pub lease_reads: bool,
-    /// Bytes of log a replica keeps before it takes a snapshot, at least 1 MiB. Default 16 MiB.
+    /// Bytes of log a replica keeps before it takes a snapshot, at least 1 MiB; one whose
+    /// state is larger than twice that waits until the log takes half of the state's bytes. Default
+    /// 8 MiB.
     pub snapshot_log_bytes: u64,
-    /// Log entries kept behind a snapshot for followers that lag, 0..=1000000. Default 1000.
-    pub log_entries_keep: u64,
+    /// Raft entries (batches of operations) in flight at one group, 1..=64. Default 8.
+    pub batches_in_flight: usize,
+    /// Append messages in flight to one follower of one group, 1..=64. Default 4.
+    pub appends_in_flight: usize,
 }
 
 impl Default for Raft {
     fn default() -> Self {
+        let own = RaftSettings::default();
         Raft {
-            heartbeat_ms: 150,
-            election_ms_min: 750,
-            election_ms_max: 1500,
-            pre_vote: true,
-            lease_reads: false,
-            snapshot_log_bytes: 16 * 1024 * 1024,
-            log_entries_keep: 1000,
+            heartbeat_ms: own.heartbeat_ms,
+            election_ms_min: own.election_ms_min,
+            election_ms_max: own.election_ms_max,
+            pre_vote: own.pre_vote,
+            lease_reads: own.lease_reads,
+            snapshot_log_bytes: own.snapshot_log_bytes,
+            batches_in_flight: own.batches_in_flight,
+            appends_in_flight: own.appends_in_flight,
+        }
+    }
+}
+
+/// Connections to other nodes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Peer {
+    /// Longest wait for a connection to stand, milliseconds, 10..=60000. Default 1000.
+    pub connect_timeout_ms: u64,
+    /// Wait before connecting again, milliseconds, 1..=`backoff_ms_max`; it doubles with each
+    /// failure. Default 10.
+    pub backoff_ms_min: u64,
+    /// Longest such wait, milliseconds, at most 60000. Default 500.
+    pub backoff_ms_max: u64,
+    /// A silent connection is asked for a sign of life after this many milliseconds, 10..=60000.
+    /// Default 500.
+    pub keepalive_interval_ms: u64,
+    /// And given up when none came within this many milliseconds, 10..=60000. Default 1000.
+    pub keepalive_timeout_ms: u64,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        let own = PeerOptions::default();
+        // Defaults are small: see `PeerOptions`.
+        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Peer {
+            connect_timeout_ms: ms(own.connect_timeout),
+            backoff_ms_min: ms(own.backoff_min),
+            backoff_ms_max: ms(own.backoff_max),
+            keepalive_interval_ms: ms(own.keepalive_interval),
+            keepalive_timeout_ms: ms(own.keepalive_timeout),
         }
     }
 }
@@ -201,7 +244,7 @@ impl Default for Raft {
 pub struct Limits {
     /// Longest key, bytes, 1..=4096. Default 4096.
     pub key_bytes_max: usize,
-    /// Longest value, bytes, 1..=1048576. A shard also refuses what is larger than 1/64 of its own
+    /// Longest value, bytes, 1..=1048576. A shard also refuses a value above 1/64 of its own
     /// limit. Default 1048576.
     pub value_bytes_max: usize,
     /// Longest time to live, milliseconds, 1..=315360000000 (ten years). Default ten years.
@@ -217,6 +260,9 @@ pub struct Limits {
     /// Requests in flight on one `Pipeline` stream, 1..=65536, at most `requests_in_flight_max`.
     /// Default 1024.
     pub pipeline_in_flight_max: usize,
+    /// Bytes of keys and values in flight on one `Pipeline` stream, not counting the request that
+    /// crosses the line, 1..=1073741824. Default 8 MiB.
+    pub pipeline_bytes_max: usize,
     /// Operations queued at one group, 1..=1048576. Default 16384.
     pub group_queue_max: usize,
     /// Deadline of a request that brings none, milliseconds, 1..=`deadline_ms_max`. Default 5000.
@@ -236,6 +282,7 @@ impl Default for Limits {
             streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
             requests_in_flight_max: limits::REQUESTS_IN_FLIGHT_MAX,
             pipeline_in_flight_max: limits::PIPELINE_IN_FLIGHT_MAX,
+            pipeline_bytes_max: limits::PIPELINE_BYTES_MAX,
             group_queue_max: limits::GROUP_QUEUE_MAX,
             deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
             deadline_ms_max: limits::DEADLINE_MS_MAX,
@@ -269,14 +316,14 @@ pub struct Log {
     /// How lines look. Default `auto`.
     pub format: LogFormat,
     /// Which lines, as directives of `tracing-subscriber`'s `EnvFilter`, for example
-    /// `info,raftcache::raft=debug`. Default `info,openraft=warn`.
+    /// `info,raftcache::raft=debug`. Default `info,openraft=error`.
     #[serde(deserialize_with = "text")]
     pub filter: String,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log { format: LogFormat::Auto, filter: "info,openraft=warn".to_owned() }
+        Log { format: LogFormat::Auto, filter: "info,openraft=error".to_owned() }
     }
 }
 

@@ -79,7 +79,7 @@ fn printed_configuration_is_golden_and_reads_back() {
     let mut environment = lone_node();
     environment.extend(env(&[("RAFTCACHE_CLUSTER__SEEDS", "127.0.0.1:9001, b:9001")]));
     let flags = vec![set("--grpc", "listen.grpc", "127.0.0.1:7000")];
-    let sources = Sources { file: Some(toml.path.clone()), env: environment, flags };
+    let sources = Sources { file: Some(toml.path), env: environment, flags };
     let loaded = load(&sources).unwrap();
     let printed = loaded.render().replace(&path, "node.toml");
     assert_eq!(printed, include_str!("golden.toml"));
@@ -188,7 +188,13 @@ fn every_rule_is_enforced() {
         ("raft.election_ms_max", "750"),
         ("raft.election_ms_max", "60001"),
         ("raft.snapshot_log_bytes", "1000"),
-        ("raft.log_entries_keep", "1000001"),
+        ("raft.batches_in_flight", "0"),
+        ("raft.appends_in_flight", "65"),
+        ("peer.connect_timeout_ms", "9"),
+        ("peer.backoff_ms_min", "501"),
+        ("peer.backoff_ms_max", "60001"),
+        ("peer.keepalive_interval_ms", "9"),
+        ("peer.keepalive_timeout_ms", "60001"),
         ("limits.key_bytes_max", "0"),
         ("limits.value_bytes_max", "1048577"),
         ("limits.ttl_ms_max", "0"),
@@ -198,6 +204,7 @@ fn every_rule_is_enforced() {
         ("limits.streams_per_connection_max", "0"),
         ("limits.requests_in_flight_max", "0"),
         ("limits.pipeline_in_flight_max", "65537"),
+        ("limits.pipeline_bytes_max", "0"),
         ("limits.group_queue_max", "0"),
         ("limits.deadline_ms_default", "0"),
         ("limits.deadline_ms_default", "60001"),

@@ -91,6 +91,7 @@ impl Config {
         self.check_addresses(&mut check);
         self.check_cluster(&mut check);
         self.check_raft(&mut check);
+        self.check_peer(&mut check);
         self.check_limits(&mut check);
         self.check_rest(&mut check);
         check.problems
@@ -201,7 +202,17 @@ impl Config {
             format!("{} is more than 60000", raft.election_ms_max)
         });
         check.range("raft.snapshot_log_bytes", raft.snapshot_log_bytes, 1 << 20..=1 << 40);
-        check.range("raft.log_entries_keep", raft.log_entries_keep, 0..=1_000_000);
+        check.range_usize("raft.batches_in_flight", raft.batches_in_flight, 1..=64);
+        check.range_usize("raft.appends_in_flight", raft.appends_in_flight, 1..=64);
+    }
+
+    fn check_peer(&self, check: &mut Check) {
+        let peer = &self.peer;
+        check.range("peer.connect_timeout_ms", peer.connect_timeout_ms, 10..=60_000);
+        check.range("peer.backoff_ms_max", peer.backoff_ms_max, 1..=60_000);
+        check.range("peer.backoff_ms_min", peer.backoff_ms_min, 1..=peer.backoff_ms_max);
+        check.range("peer.keepalive_interval_ms", peer.keepalive_interval_ms, 10..=60_000);
+        check.range("peer.keepalive_timeout_ms", peer.keepalive_timeout_ms, 10..=60_000);
     }
 
     fn check_limits(&self, check: &mut Check) {
@@ -235,6 +246,7 @@ impl Config {
         check.that(pipeline <= in_flight, "limits.pipeline_in_flight_max", || {
             format!("{pipeline} is more than limits.requests_in_flight_max ({in_flight})")
         });
+        check.range_usize("limits.pipeline_bytes_max", own.pipeline_bytes_max, 1..=1 << 30);
         check.range_usize("limits.group_queue_max", own.group_queue_max, 1..=1 << 20);
         check.range("limits.deadline_ms_max", own.deadline_ms_max, 1..=600_000);
         check.that(own.deadline_ms_default >= 1, "limits.deadline_ms_default", || {

@@ -301,7 +301,8 @@ impl Controller {
         }
     }
 
-    pub(super) fn node(&self) -> NodeId {
+    /// This node.
+    pub fn node(&self) -> NodeId {
         self.inner.settings.node
     }
 }

@@ -121,33 +121,41 @@ impl<S: Execute> Door<S> {
         if deadline <= now() {
             return Err(Reason::DeadlineBeforePropose.into());
         }
-        let request = Request { operation, request_id, deadline };
-        self.service.execute(request).instrument(span(kind, trace)).await
+        let (span, trace) = span(kind, trace);
+        let request = Request { operation, request_id, deadline, trace };
+        let execute = async {
+            let result = self.service.execute(request).await;
+            tracing::debug!(error = result.as_ref().err().map(tracing::field::display), "answered");
+            result
+        };
+        execute.instrument(span).await
     }
 }
 
-/// A span with the caller's trace id, or one drawn here. Costs one branch while debug is off.
-fn span(kind: Kind, trace: Option<&str>) -> Span {
+/// A span with the caller's trace id, or one drawn here, and that id. Costs one branch while debug is off:
+/// then the id is 0, and no node follows the request.
+fn span(kind: Kind, trace: Option<&str>) -> (Span, u128) {
     let span = tracing::debug_span!(
         "request",
         operation = KINDS[kind as usize],
         trace = tracing::field::Empty
     );
-    if !span.is_disabled() {
-        match trace.and_then(trace_id) {
-            Some(id) => span.record("trace", id),
-            None => span.record("trace", format!("{:032x}", rand::random::<u128>())),
-        };
+    if span.is_disabled() {
+        return (span, 0);
     }
-    span
+    let id = trace.and_then(trace_id).unwrap_or_else(|| rand::random::<u128>().max(1));
+    span.record("trace", format!("{id:032x}"));
+    (span, id)
 }
 
 /// The trace id of a `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>):
-/// version, 32 hex digits of trace id, 16 of parent id, flags.
-fn trace_id(traceparent: &str) -> Option<&str> {
+/// version, 32 hex digits of trace id (not all zero), 16 of parent id, flags.
+fn trace_id(traceparent: &str) -> Option<u128> {
     let mut parts = traceparent.split('-');
     let (_version, id) = (parts.next()?, parts.next()?);
-    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+    let wellformed = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let id = wellformed.then(|| u128::from_str_radix(id, 16).ok()).flatten()?;
+    (id != 0).then_some(id)
 }
 
 #[cfg(test)]
@@ -157,7 +165,11 @@ mod tests {
     #[test]
     fn trace_id_is_taken_only_from_a_wellformed_header() {
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(trace_id(&format!("00-{id}-00f067aa0ba902b7-01")), Some(id));
+        assert_eq!(
+            trace_id(&format!("00-{id}-00f067aa0ba902b7-01")),
+            u128::from_str_radix(id, 16).ok()
+        );
+        assert_eq!(trace_id(&format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32))), None);
         assert_eq!(trace_id("00-4bf92f-00f067aa0ba902b7-01"), None);
         assert_eq!(trace_id("00"), None);
         assert_eq!(trace_id(&format!("00-{}-x", "z".repeat(32))), None);

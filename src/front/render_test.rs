@@ -17,6 +17,8 @@ fn replica(shard: u16, replica: u64, role: &str, term: u64, applied: u64) -> Rep
         keys: 7,
         bytes: 1_024,
         bytes_max: 67_108_864,
+        evictions: 0,
+        expirations: 0,
         digest: "00ff".to_owned(),
         log_bytes: 10,
         snapshot_index: 0,

@@ -34,6 +34,8 @@ impl Scrape {
         for gauges in shard_gauges(&metrics) {
             gauges.reset();
         }
+        metrics.evictions.reset();
+        metrics.expirations.reset();
         for replica in &status.replicas {
             refresh(&metrics, replica);
         }
@@ -70,5 +72,9 @@ fn refresh(metrics: &Metrics, replica: &ReplicaStatus) {
     for (gauges, value) in shard_gauges(metrics).into_iter().zip(values) {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         gauges.with_label_values(&[&shard]).set(value);
+    }
+    if replica.group.shard().is_some() {
+        metrics.evictions.with_label_values(&[&shard]).inc_by(replica.evictions);
+        metrics.expirations.with_label_values(&[&shard]).inc_by(replica.expirations);
     }
 }

@@ -62,7 +62,7 @@ pub struct NodeSettings {
 pub struct StopTimes {
     /// Not ready, but serving, so that load balancers notice.
     pub unready: Duration,
-    /// Handing leaderships over.
+    /// Handing leaderships over; zero if there is nobody to hand them to.
     pub hand_over: Duration,
     /// Finishing requests in flight.
     pub drain: Duration,
@@ -151,7 +151,7 @@ impl Node {
             registry: registry.clone(),
             transport: environment.transport,
             table: controller.table(),
-            epoch_seen,
+            epoch_seen: Arc::clone(&epoch_seen),
             metrics: Arc::clone(&metrics),
             status: Arc::new(Status { host: Arc::clone(&host), leaving: Arc::clone(&leaving) }),
             session_seed: environment.session_seed,
@@ -165,6 +165,10 @@ impl Node {
         let replicas: Arc<dyn ReplicaHost> = host.clone();
         let driver = Driver::new(controller.clone(), replicas);
         let driver = task::spawn("driver", driver.run(driver_cancel.clone()));
+        task::spawn(
+            "epochs",
+            watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()),
+        );
         let controller_task = task::spawn("controller", controller.clone().run());
         Ok(Node {
             service,
@@ -206,7 +210,18 @@ impl Node {
         self.leaving.store(true, Ordering::Relaxed);
         tokio::time::sleep(times.unready).await;
         self.driver_cancel.cancel();
-        let deadline = now() + times.hand_over;
+        if !times.hand_over.is_zero() {
+            self.hand_over(times.hand_over).await;
+        }
+        self.service.admission().stop();
+        if tokio::time::timeout(times.drain, self.service.admission().drain()).await.is_err() {
+            tracing::warn!("requests still in flight were given up");
+        }
+    }
+
+    /// Hands every leadership to another node, all at once.
+    async fn hand_over(&self, longest: Duration) {
+        let deadline = now() + longest;
         let groups = self.service.registry().all();
         join_all(groups.iter().map(|(id, group)| async move {
             if let Err(error) = group.replica().hand_over(deadline).await {
@@ -218,10 +233,6 @@ impl Node {
             && let Err(error) = replica.hand_over(deadline).await
         {
             tracing::warn!(%error, "the controller's leadership was not handed over");
-        }
-        self.service.admission().stop();
-        if tokio::time::timeout(times.drain, self.service.admission().drain()).await.is_err() {
-            tracing::warn!("requests still in flight were given up");
         }
     }
 
@@ -235,6 +246,18 @@ impl Node {
         join_all(groups.iter().map(|(_, group)| group.shutdown())).await;
         self.cancel.cancel();
         let _ = self.controller_task.await;
+    }
+}
+
+/// Tells the controller of newer epochs seen in answers, so that it fetches the table.
+async fn watch_epochs(
+    mut seen: watch::Receiver<RoutingEpoch>,
+    controller: Controller,
+    cancel: CancellationToken,
+) {
+    while let Some(Ok(())) = cancel.run_until_cancelled(seen.changed()).await {
+        let epoch = *seen.borrow_and_update();
+        controller.saw_epoch(controller.node(), epoch);
     }
 }
 

@@ -30,8 +30,7 @@ pub async fn run(configs: Vec<Config>, cancel: CancellationToken) -> anyhow::Res
             cancel.cancelled().await;
         }
     }
-    // All at once: a node that stops hands its leaderships to those that still run.
-    let stops = nodes.into_iter().map(Served::stop);
+    let stops = nodes.into_iter().map(Served::stop_with_all);
     let results = futures_util::future::join_all(stops).await;
     results.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
     Ok(())

@@ -92,7 +92,7 @@ impl Environment {
             }
         };
         let node = NodeId(config.node.id);
-        let transport = TonicTransport::new(node, Arc::clone(&metrics), PeerOptions::default());
+        let transport = TonicTransport::new(node, Arc::clone(&metrics), peer_options(config));
         let environment = Environment {
             transport,
             clock: Arc::new(SystemClock),
@@ -110,6 +110,18 @@ impl Environment {
         };
         let wals = std::iter::once(control).chain(shard_wal).collect();
         Ok((environment, DataDir { identity, wals, _lock: lock }))
+    }
+}
+
+fn peer_options(config: &Config) -> PeerOptions {
+    let peer = &config.peer;
+    PeerOptions {
+        connect_timeout: Duration::from_millis(peer.connect_timeout_ms),
+        backoff_min: Duration::from_millis(peer.backoff_ms_min),
+        backoff_max: Duration::from_millis(peer.backoff_ms_max),
+        keepalive_interval: Duration::from_millis(peer.keepalive_interval_ms),
+        keepalive_timeout: Duration::from_millis(peer.keepalive_timeout_ms),
+        ..PeerOptions::default()
     }
 }
 

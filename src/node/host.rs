@@ -229,6 +229,8 @@ fn replica_status<M: StateMachine>(replica: &Replica<M>) -> ReplicaStatus {
         keys: 0,
         bytes: 0,
         bytes_max: 0,
+        evictions: 0,
+        expirations: 0,
         digest: format!("{:016x}", replica.with_machine(StateMachine::digest)),
         log_bytes: progress.log_bytes,
         snapshot_index: progress.snapshot_index,
@@ -242,8 +244,14 @@ impl StatusSource for Host {
         for (_, group) in self.registry.all() {
             let stats = group.replica().with_machine(crate::core::machine::Machine::stats);
             let status = replica_status(group.replica());
-            let (keys, bytes, bytes_max) = (stats.keys, stats.bytes, stats.bytes_max);
-            all.push(ReplicaStatus { keys, bytes, bytes_max, ..status });
+            all.push(ReplicaStatus {
+                keys: stats.keys,
+                bytes: stats.bytes,
+                bytes_max: stats.bytes_max,
+                evictions: stats.evictions,
+                expirations: stats.expirations,
+                ..status
+            });
         }
         all
     }

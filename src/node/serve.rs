@@ -15,7 +15,7 @@ use crate::front::{DoorHandle, FrontLimits, serve_grpc, serve_http};
 use crate::raft::settings::RaftSettings;
 use crate::service::{Execute, Limits, Options};
 use crate::transport::server;
-use crate::types::{NodeId, limits};
+use crate::types::NodeId;
 
 /// A node whose doors are open.
 pub struct Served {
@@ -84,6 +84,12 @@ impl Served {
         &self.node
     }
 
+    /// Leaves together with every other node of its cluster: there is nobody to hand over to.
+    pub async fn stop_with_all(mut self) -> anyhow::Result<()> {
+        self.times = StopTimes { unready: Duration::ZERO, hand_over: Duration::ZERO, ..self.times };
+        self.stop().await
+    }
+
     /// Leaves gracefully: not ready, leaderships handed over, requests finished, logs flushed.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.node.leave(self.times).await;
@@ -126,8 +132,9 @@ fn settings(config: &Config) -> NodeSettings {
             pre_vote: config.raft.pre_vote,
             lease_reads: config.raft.lease_reads,
             snapshot_log_bytes: config.raft.snapshot_log_bytes,
+            batches_in_flight: config.raft.batches_in_flight,
+            appends_in_flight: config.raft.appends_in_flight,
             group_queue_max: config.limits.group_queue_max,
-            ..RaftSettings::default()
         },
         service: Options {
             requests_in_flight_max: config.limits.requests_in_flight_max,
@@ -149,11 +156,50 @@ fn front_limits(config: &Config) -> FrontLimits {
         ttl_ms_max: from.ttl_ms_max,
         message_bytes_max: from.message_bytes_max,
         pipeline_in_flight_max: from.pipeline_in_flight_max,
-        pipeline_bytes_max: limits::PIPELINE_BYTES_MAX,
+        pipeline_bytes_max: from.pipeline_bytes_max,
         deadline_ms_default: from.deadline_ms_default,
         deadline_ms_max: from.deadline_ms_max,
         connections_max: from.connections_max,
         streams_per_connection_max: from.streams_per_connection_max,
         shutdown_grace_ms: config.shutdown.drain_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Raft;
+
+    /// What stands in the configuration is what runs.
+    #[test]
+    fn limits_of_the_configuration_arrive() {
+        let mut config = Config::default();
+        assert_eq!(settings(&config).raft, RaftSettings::default());
+        assert_eq!(front_limits(&config), FrontLimits::default());
+        config.raft = Raft {
+            heartbeat_ms: 11,
+            election_ms_min: 12,
+            election_ms_max: 13,
+            pre_vote: false,
+            lease_reads: true,
+            snapshot_log_bytes: 14,
+            batches_in_flight: 15,
+            appends_in_flight: 16,
+        };
+        config.limits.group_queue_max = 17;
+        config.limits.pipeline_bytes_max = 18;
+        let expected = RaftSettings {
+            heartbeat_ms: 11,
+            election_ms_min: 12,
+            election_ms_max: 13,
+            pre_vote: false,
+            lease_reads: true,
+            snapshot_log_bytes: 14,
+            batches_in_flight: 15,
+            appends_in_flight: 16,
+            group_queue_max: 17,
+        };
+        assert_eq!(settings(&config).raft, expected);
+        assert_eq!(front_limits(&config).pipeline_bytes_max, 18);
     }
 }

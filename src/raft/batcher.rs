@@ -56,6 +56,10 @@ impl BatchQueue {
             return Err(Reason::DeadlineBeforePropose.into());
         }
         let count = writes.len();
+        if count == 0 {
+            // Nothing to propose: the batcher would make no entry that could answer it.
+            return Ok(Vec::new());
+        }
         let exhausted = || {
             let limit = self.limit as u64;
             Error::from(Reason::ResourceExhausted { what: "writes queued at the shard", limit })
@@ -144,7 +148,8 @@ impl Batcher {
         let mut idle = tokio::time::interval(Duration::from_secs(1));
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let room = self.in_flight.len() < self.in_flight_max;
+            let log_full = !self.replica.log_has_room();
+            let room = self.in_flight.len() < self.in_flight_max && !log_full;
             if room && !self.backlog.is_empty() {
                 self.propose_next().await;
                 continue;
@@ -160,6 +165,7 @@ impl Batcher {
                     }
                     self.backlog.extend(buffer.drain(..));
                 }
+                () = self.replica.log_shrunk(), if log_full => {}
                 _ = idle.tick() => self.touch_alone().await,
             }
         }

@@ -15,6 +15,23 @@ use super::types::TypeConfig;
 /// A snapshot that takes longer is not waited for; the next growth of the log looks again.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes of log that start a snapshot, of a machine that holds `live` bytes.
+pub fn budget(snapshot_log_bytes: u64, live: u64) -> u64 {
+    snapshot_log_bytes.max(live / 2)
+}
+
+/// Bytes of log at which a leader proposes no more: a snapshot takes its time, and entries come
+/// faster than it is written. Writes wait in their queue, whose callers have deadlines (INV-8).
+pub fn leader_max(snapshot_log_bytes: u64, live: u64) -> u64 {
+    2 * budget(snapshot_log_bytes, live)
+}
+
+/// Bytes of log at which a follower takes no more entries: its own snapshots may be slower than
+/// its leader's. More than a leader's bound, so that equal replicas meet the leader's first.
+pub fn follower_max(snapshot_log_bytes: u64, live: u64) -> u64 {
+    3 * budget(snapshot_log_bytes, live)
+}
+
 /// Runs until dropped.
 pub async fn run<M: StateMachine>(
     raft: Raft<TypeConfig, StateStore<M>>,
@@ -28,7 +45,7 @@ pub async fn run<M: StateMachine>(
             let state = machine.read();
             (state.machine.live_bytes(), state.applied.map(|id| id.index))
         };
-        let threshold = log_bytes.max(live / 2);
+        let threshold = budget(log_bytes, live);
         if log.bytes() <= threshold {
             continue;
         }

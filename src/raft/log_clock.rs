@@ -14,8 +14,13 @@ use crate::types::clock::{Instant, SharedClock, now};
 struct Running {
     term: u64,
     at: Instant,
-    shown_ms: u64,
+    /// In microseconds: a clock asked every 1.9 ms that counted whole milliseconds would run at
+    /// half speed, and every time to live would last twice as long.
+    shown_us: u64,
 }
+
+/// Microseconds of a millisecond.
+const MS: u64 = 1_000;
 
 /// Log time as the leader of a group sees it.
 #[derive(Debug)]
@@ -35,23 +40,29 @@ impl LogClock {
     pub fn now_ms(&self, term: u64, log_time_ms: u64) -> u64 {
         let mut running = self.running.lock();
         let at = now();
-        let wall_ms = self.wall.wall_ms();
-        let next = match *running {
+        let wall_us = self.wall.wall_ms().saturating_mul(MS);
+        let log_time_us = log_time_ms.saturating_mul(MS);
+        let shown_us = match *running {
             Some(before) if before.term == term => {
-                let elapsed = at.saturating_duration_since(before.at).as_millis();
+                let elapsed = at.saturating_duration_since(before.at).as_micros();
                 let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
-                if elapsed == 0 {
-                    return before.shown_ms.max(log_time_ms);
-                }
-                let slowest = before.shown_ms + elapsed / 2;
-                let fastest = before.shown_ms + elapsed + elapsed / 2;
-                Running { term, at, shown_ms: wall_ms.clamp(slowest, fastest).max(log_time_ms) }
+                before.shown_us.saturating_add(pace(before.shown_us, elapsed, wall_us))
             }
-            _ => Running { term, at, shown_ms: wall_ms.max(log_time_ms) },
+            _ => wall_us,
         };
-        *running = Some(next);
-        next.shown_ms
+        let shown_us = shown_us.max(log_time_us);
+        *running = Some(Running { term, at, shown_us });
+        shown_us / MS
     }
+}
+
+/// How far a clock that showed `shown` moves in `elapsed`, all in microseconds. The wall clock is
+/// known to the millisecond: within that it is as it should be, and the clock keeps its pace.
+fn pace(shown: u64, elapsed: u64, wall: u64) -> u64 {
+    let target =
+        wall.clamp(shown.saturating_add(elapsed / 2), shown.saturating_add(elapsed + elapsed / 2));
+    let even = shown.saturating_add(elapsed);
+    if wall <= even && even < wall.saturating_add(MS) { elapsed } else { target - shown }
 }
 
 #[cfg(test)]
@@ -67,6 +78,18 @@ mod tests {
         assert_eq!(clock.now_ms(1, 0), 1_000_000);
         tokio::time::advance(Duration::from_millis(250)).await;
         assert_eq!(clock.now_ms(1, 0), 1_000_250);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asked_often_it_does_not_fall_behind() {
+        let clock = LogClock::new(SimClock::new(1_000_000));
+        let start = clock.now_ms(1, 0);
+        for _ in 0..10_000 {
+            tokio::time::advance(Duration::from_micros(1_900)).await;
+            clock.now_ms(1, 0);
+        }
+        let ran = clock.now_ms(1, 0) - start;
+        assert!((18_999..=19_001).contains(&ran), "19 s took {ran} ms");
     }
 
     #[tokio::test(start_paused = true)]

@@ -67,6 +67,7 @@ struct Shared {
     /// `None` in `memory` durability.
     wal: Option<Arc<dyn Wal>>,
     grew: Notify,
+    shrank: Notify,
 }
 
 impl LogStore {
@@ -77,7 +78,13 @@ impl LogStore {
         recovered: Recovered,
     ) -> Result<Self, wal::Error> {
         let state = restore(key, recovered)?;
-        let shared = Shared { key, state: Mutex::new(state), wal, grew: Notify::new() };
+        let shared = Shared {
+            key,
+            state: Mutex::new(state),
+            wal,
+            grew: Notify::new(),
+            shrank: Notify::new(),
+        };
         Ok(LogStore { shared: Arc::new(shared) })
     }
 
@@ -110,6 +117,11 @@ impl LogStore {
     /// Waits until an append after this call.
     pub async fn grown(&self) {
         self.shared.grew.notified().await;
+    }
+
+    /// Waits until entries were dropped after this call, or since the last such wait. For one waiter.
+    pub async fn shrunk(&self) {
+        self.shared.shrank.notified().await;
     }
 
     /// Highest index to purge so that at most `bytes_max` bytes of entries remain.
@@ -310,6 +322,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             state.entries.truncate(keep);
             state.bytes -= dropped;
         }
+        self.shared.shrank.notify_one();
         self.submit_unawaited(WalOp::TruncateAfter(last.map(|id| id.index)));
         Ok(())
     }
@@ -325,6 +338,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 state.purged = Some(id);
             }
         }
+        self.shared.shrank.notify_one();
         self.submit_unawaited(WalOp::Purge { index: id.index, marker: encode_log_id(&id) });
         Ok(())
     }

@@ -5,6 +5,7 @@ mod batcher;
 mod cache_machine;
 pub mod cluster_machine;
 mod compactor;
+mod countermeasure;
 mod digests;
 mod entry_codec;
 mod frame_codec;
@@ -28,3 +29,7 @@ mod types;
 mod group_tests;
 #[cfg(test)]
 mod suite_tests;
+#[cfg(test)]
+mod testkit;
+#[cfg(test)]
+mod trap_tests;

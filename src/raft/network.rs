@@ -22,6 +22,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
+use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
 use super::frame_codec::{
     AppendExtras, addressed, decode, decode_append_response, encode, encode_append,
@@ -159,8 +160,11 @@ impl<M: StateMachine> PeerNetwork<M> {
         request: &AppendEntriesRequest<TypeConfig>,
         soft_ttl: Duration,
     ) -> BoxFuture<'static, Rpc<AppendEntriesResponse<TypeConfig>>> {
-        let timeout =
-            if request.entries.is_empty() { soft_ttl } else { self.context.append_timeout };
+        let timeout = match request.entries.is_empty() {
+            _ if taken_out(Countermeasure::AppendTimeout) => Duration::from_secs(86_400),
+            true => soft_ttl,
+            false => self.context.append_timeout,
+        };
         let extras = AppendExtras {
             echo_ms: self.echo.load(Ordering::Acquire),
             quorum_age_ms: self.context.quorum_age_ms().unwrap_or(u64::MAX),
@@ -314,6 +318,9 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
+        if taken_out(Countermeasure::PreVote) {
+            return Ok(VoteResponse::new(request.vote, None, true));
+        }
         // An unreachable peer is an error, never a grant.
         let bytes = self.call(FrameKind::PreVote, encode(&request), option.soft_ttl()).await?;
         decode(&bytes, "pre-vote response").map_err(|e| malformed(&e))
@@ -352,6 +359,10 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        if taken_out(Countermeasure::TransferLeader) {
+            let error = io::Error::other("not implemented");
+            return Err(RPCError::Unreachable(Unreachable::new(&error)));
+        }
         let bytes =
             self.call(FrameKind::TransferLeader, encode(&request), option.soft_ttl()).await?;
         decode(&bytes, "transfer response").map_err(|e| malformed(&e))

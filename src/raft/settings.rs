@@ -55,17 +55,27 @@ impl RaftSettings {
 
     /// Oldest quorum acknowledgement a lease read accepts: 0.75 of the lease.
     pub fn lease(&self) -> Duration {
-        Duration::from_millis(self.election_ms_max * 3 / 4)
+        Duration::from_millis(self.openraft_timeouts().1 * 3 / 4)
+    }
+
+    /// openraft's shortest and longest election time-out, milliseconds. It counts them from the end
+    /// of the leader's lease, which is as long as its longest one; ours count from the last sign of
+    /// life. So with its longest as half of ours, a follower campaigns after at least
+    /// `election_ms_min` and at most `election_ms_max`.
+    fn openraft_timeouts(&self) -> (u64, u64) {
+        let lease = self.election_ms_max.div_ceil(2);
+        (self.election_ms_min / 2, lease)
     }
 
     /// openraft's configuration. Log reversion stays off: a follower whose log shrank has lost
     /// acknowledged writes and must not be welcomed back.
     pub(super) fn openraft(&self, name: String) -> Result<Arc<Config>, openraft::ConfigError> {
+        let (election_timeout_min, election_timeout_max) = self.openraft_timeouts();
         let config = Config {
             cluster_name: name,
             heartbeat_interval: self.heartbeat_ms,
-            election_timeout_min: self.election_ms_min,
-            election_timeout_max: self.election_ms_max,
+            election_timeout_min,
+            election_timeout_max,
             // One timer a node beats for all its groups: see `heartbeat.rs`.
             enable_heartbeat: false,
             enable_elect: false,
@@ -77,10 +87,54 @@ impl RaftSettings {
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: u64::MAX,
             max_payload_entries: 300,
-            install_snapshot_timeout: 60_000,
+            install_snapshot_timeout: 20_000,
             backoff: "20ms 40ms 80ms ...500ms".to_owned(),
             ..Config::default()
         };
         Ok(Arc::new(config.validate()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openraft_is_configured_as_the_design_asks() {
+        let config = RaftSettings::default().openraft("test".to_owned()).unwrap();
+        assert_eq!(config.api_batch_linger_ms, 0, "the batcher batches before openraft");
+        assert_eq!(
+            config.allow_log_reversion,
+            Some(false),
+            "a shrunk log lost acknowledged writes"
+        );
+        assert_eq!(config.enable_leader_restore, Some(false), "a restarted leader is elected anew");
+        assert_eq!(config.enable_pre_vote, Some(true));
+        assert!(!config.enable_heartbeat, "the node's timer beats");
+        assert!(!config.enable_elect, "not before the restart guard has passed");
+        assert_eq!(config.snapshot_policy, SnapshotPolicy::Never, "the compactor decides");
+    }
+
+    #[test]
+    fn a_lease_read_ends_before_a_follower_would_vote() {
+        let settings = RaftSettings::default();
+        let config = settings.openraft("test".to_owned()).unwrap();
+        let lease = Duration::from_millis(config.election_timeout_max);
+        assert!(settings.lease() * 4 <= lease * 3, "a quarter is left for clocks that drift");
+        assert!(
+            settings.restart_guard() >= lease,
+            "a restarted voter outwaits any lease it forgot"
+        );
+    }
+
+    #[test]
+    fn a_follower_campaigns_between_the_two_time_outs_after_the_last_sign_of_life() {
+        let settings = RaftSettings::default();
+        let config = settings.openraft("g1".to_owned()).unwrap();
+        let lease = config.election_timeout_max;
+        assert!(lease + config.election_timeout_min >= settings.election_ms_min);
+        assert!(lease + config.election_timeout_max <= settings.election_ms_max);
+        assert!(settings.lease() < Duration::from_millis(lease), "a lease read ends before it");
+        assert!(settings.restart_guard() >= Duration::from_millis(lease));
     }
 }

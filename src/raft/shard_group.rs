@@ -53,7 +53,9 @@ impl ShardGroup {
         clock: SharedClock,
     ) -> Result<Self, StartError> {
         let metrics = Arc::clone(&deps.metrics);
-        let replica = Replica::start(key, node, Machine::new(machine), ran_before, deps).await?;
+        // Boxed: about 20 kB, which every caller would carry.
+        let start = Box::pin(Replica::start(key, node, Machine::new(machine), ran_before, deps));
+        let replica = start.await?;
         let touches = Arc::new(Touches::default());
         let clock = Arc::new(LogClock::new(clock));
         let (queue, batcher) = Batcher::new(
@@ -122,8 +124,12 @@ impl ShardGroup {
                 inner.replica.lease_barrier(deadline).await?;
                 self.read_applied(&queries, deadline).await
             }
-            Consistency::Stale => Ok(self.read_here(&queries)),
+            Consistency::Stale => {
+                inner.replica.check_runs()?;
+                Ok(self.read_here(&queries))
+            }
             Consistency::Bounded { staleness_ms_max } => {
+                inner.replica.check_runs()?;
                 let age_ms = inner.replica.age_ms().unwrap_or(u64::MAX);
                 if age_ms > staleness_ms_max {
                     return Err(Reason::TooStale { age_ms, staleness_ms_max }.into());
@@ -145,17 +151,20 @@ impl ShardGroup {
     }
 
     /// Reads after a barrier. A key that is due by the leader's clock but not yet by log time is
-    /// decided by a tick, so that no later leader can show it again (INV-4).
+    /// decided by a tick, so that no later leader can show it again (INV-4). Due is what the clock
+    /// had passed when the read began: one tick is enough however many deadlines follow.
     async fn read_applied(
         &self,
         queries: &[Query],
         deadline: Instant,
     ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
         let inner = &self.inner;
+        let mut began_ms = None;
         loop {
             let term = inner.replica.leader().map_or(0, |l| l.term);
             let attempt = inner.replica.with_applied(|machine, applied_term, index| {
-                let now_ms = inner.clock.now_ms(term, machine.log_time_ms());
+                let now_ms = *began_ms
+                    .get_or_insert_with(|| inner.clock.now_ms(term, machine.log_time_ms()));
                 let found = lookup(machine, queries, now_ms, &inner.touches)?;
                 Ok((found, Freshness { term: applied_term, index, age_ms: 0 }))
             });
@@ -166,7 +175,8 @@ impl ShardGroup {
         }
     }
 
-    /// Makes log time reach `due_ms`, which the leader's clock has passed.
+    /// Makes log time reach `due_ms`, which the leader's clock has passed. At most one tick in
+    /// `TICK_INTERVAL`, shared by all that wait.
     async fn tick(&self, due_ms: u64, deadline: Instant) -> Result<(), Error> {
         let inner = &self.inner;
         let mut ticked = inner.ticked.lock().await;

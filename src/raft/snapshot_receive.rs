@@ -54,16 +54,19 @@ impl<M: StateMachine> SnapshotReceiver<M> {
         let mut incoming = self.incoming.lock().await;
         match frame {
             SnapshotFrame::Begin { vote, meta } => {
+                if incoming.as_ref().is_some_and(|transfer| transfer.vote > vote) {
+                    return Err(refuse("a newer leader's transfer is under way"));
+                }
                 *incoming = Some(self.begin(id, vote, &meta).await?);
                 Ok(Bytes::new())
             }
             SnapshotFrame::Chunk(chunk) => {
-                let transfer = current(incoming.take(), id, sequence)?;
+                let transfer = take_current(&mut incoming, id, sequence)?;
                 *incoming = Some(self.chunk(transfer, chunk).await?);
                 Ok(Bytes::new())
             }
             SnapshotFrame::End => {
-                let transfer = current(incoming.take(), id, sequence)?;
+                let transfer = take_current(&mut incoming, id, sequence)?;
                 self.install(raft, transfer).await
             }
         }
@@ -104,17 +107,25 @@ impl<M: StateMachine> SnapshotReceiver<M> {
     }
 }
 
-fn current<M: StateMachine>(
-    incoming: Option<Incoming<M>>,
+/// The transfer that a frame belongs to. A frame of another transfer (an older leader's, or one that
+/// came late) is refused and leaves the present one alone; one out of its sequence ends it.
+fn take_current<M: StateMachine>(
+    incoming: &mut Option<Incoming<M>>,
     id: u64,
     sequence: u64,
 ) -> Result<Incoming<M>, Refusal> {
-    let transfer = incoming.ok_or_else(|| refuse("no transfer under way"))?;
-    if transfer.id != id || transfer.next != sequence {
-        return Err(refuse(format_args!(
-            "frame {sequence} of transfer {id:x} where {} of {:x} belongs",
-            transfer.next, transfer.id
-        )));
+    match incoming.as_ref() {
+        None => return Err(refuse("no transfer under way")),
+        Some(present) if present.id != id => {
+            let present = present.id;
+            return Err(refuse(format_args!("transfer {id:x} was replaced by {present:x}")));
+        }
+        Some(_) => {}
+    }
+    let transfer = incoming.take().expect("looked at above");
+    if transfer.next != sequence {
+        let next = transfer.next;
+        return Err(refuse(format_args!("frame {sequence} where {next} belongs")));
     }
     Ok(transfer)
 }

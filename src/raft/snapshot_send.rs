@@ -19,6 +19,10 @@ use crate::types::clock::now;
 use crate::types::limits::SNAPSHOT_CHUNKS_IN_FLIGHT_MAX;
 use crate::types::{NodeId, ReplicaId, wire};
 
+/// Longest wait for the answer to a chunk: a lost one is noticed long before the transfer's end,
+/// whose answer comes after the snapshot is installed.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
+
 const BEGIN: u8 = 0;
 const CHUNK: u8 = 1;
 const END: u8 = 2;
@@ -156,7 +160,13 @@ impl Transfer {
         let (node, replica) = self.to;
         let payload = addressed(replica, &encode_frame(self.id, self.sequence, frame));
         self.sequence += 1;
-        let deadline = now() + self.timeout;
+        let timeout = match frame {
+            SnapshotFrame::Begin { .. } | SnapshotFrame::Chunk(_) => {
+                CHUNK_TIMEOUT.min(self.timeout)
+            }
+            SnapshotFrame::End => self.timeout,
+        };
+        let deadline = now() + timeout;
         let group = self.context.group;
         self.context.transport.call(node, group, FrameKind::Snapshot, payload, deadline)
     }

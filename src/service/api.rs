@@ -21,6 +21,8 @@ pub struct Request {
     pub request_id: Option<RequestId>,
     /// When the caller stops waiting.
     pub deadline: Instant,
+    /// Under which id logs follow it on every node it passes; 0 if nobody follows it.
+    pub trace: u128,
 }
 
 /// What a client may ask for.
@@ -125,6 +127,12 @@ pub struct ReplicaStatus {
     pub bytes: u64,
     /// Limit of logical bytes.
     pub bytes_max: u64,
+    /// Cache entries evicted since this replica started.
+    #[serde(default)]
+    pub evictions: u64,
+    /// Cache entries expired and reaped since this replica started.
+    #[serde(default)]
+    pub expirations: u64,
     /// Digest of the machine at the applied index.
     pub digest: String,
     /// Bytes of log kept in memory.

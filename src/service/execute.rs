@@ -111,6 +111,7 @@ struct Run<'a> {
     /// The node's own, from the first attempt that needs it.
     lease: Option<Lease<'a>>,
     deadline: Instant,
+    trace: u128,
     attempts: Attempts,
     /// Where the last answer pointed.
     hint: Option<NodeId>,
@@ -245,7 +246,8 @@ impl<G: LocalGroup> Inner<G> {
         };
         let answer = match (target, &at.local) {
             (Target::Remote(node), _) => {
-                self.forwarder.call(node, (at.group, at.shard), ask, run.deadline).await
+                let to = (at.group, at.shard);
+                self.forwarder.call(node, to, ask, (run.deadline, run.trace)).await
             }
             (_, Some(local)) => self.serve_one(local, ask, run.deadline).await,
             (_, None) => return None,
@@ -341,6 +343,7 @@ impl<'a> Run<'a> {
             request_id: request.request_id,
             lease: None,
             deadline: request.deadline,
+            trace: request.trace,
             attempts,
             hint: None,
             avoid: None,

@@ -1,21 +1,20 @@
-//! A shard and a network for the service's tests: no Raft, no sockets, every fault on request.
+//! A shard and a cluster for the service's tests: no Raft, every fault on request.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
+pub(super) use super::fake_net::Cut;
+use super::fake_net::{FakeTransport, Handle, Net};
 use super::*;
 use crate::core::table::{NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
-use crate::transport::{self, FrameKind, Transport};
 use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
-use crate::types::task::spawn;
 use crate::types::*;
 
 pub(super) const GROUP: GroupId = GroupId(1);
@@ -167,101 +166,6 @@ impl LocalGroup for FakeGroup {
     }
 }
 
-/// What the network does with a frame.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Cut {
-    /// Never delivers it, and says so.
-    Unreachable,
-    /// Delivers it and loses the answer.
-    LoseAnswer,
-    /// Loses it without a word until the deadline.
-    LoseFrame,
-    /// Breaks the connection, and delivers the frame a little later all the same.
-    DeliverLate,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Net {
-    services: Mutex<BTreeMap<NodeId, Handle>>,
-    /// Faults of the next frames, by destination.
-    pub(super) cuts: Mutex<VecDeque<(NodeId, Cut)>>,
-    pub(super) down: Mutex<Vec<NodeId>>,
-    /// Frames by destination.
-    pub(super) frames: Mutex<Vec<NodeId>>,
-}
-
-struct Handle(Service<FakeGroup>);
-
-impl std::fmt::Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Handle")
-    }
-}
-
-#[derive(Debug)]
-struct FakeTransport {
-    node: NodeId,
-    net: Arc<Net>,
-}
-
-impl Transport for FakeTransport {
-    fn call(
-        &self,
-        to: NodeId,
-        group: GroupId,
-        kind: FrameKind,
-        payload: Bytes,
-        deadline: Instant,
-    ) -> BoxFuture<'static, Result<Bytes, transport::Error>> {
-        assert_eq!(kind, FrameKind::Forward);
-        self.net.frames.lock().push(to);
-        let (net, from) = (Arc::clone(&self.net), self.node);
-        let cut = {
-            let mut cuts = net.cuts.lock();
-            let next = cuts.iter().position(|(node, _)| *node == to);
-            next.and_then(|at| cuts.remove(at)).map(|(_, cut)| cut)
-        };
-        Box::pin(async move {
-            let detail = || "cut".to_owned();
-            let unreachable = transport::Error::Unreachable { peer: to, detail: detail() };
-            if net.down.lock().contains(&to) || matches!(cut, Some(Cut::Unreachable)) {
-                return Err(unreachable);
-            }
-            if let Some(Cut::LoseFrame) = cut {
-                sleep_until(deadline).await;
-                return Err(transport::Error::NoAnswer { peer: to, detail: detail() });
-            }
-            let service = net.services.lock().get(&to).map(|handle| handle.0.clone());
-            let Some(service) = service else { return Err(unreachable) };
-            if let Some(Cut::DeliverLate) = cut {
-                spawn("late frame", async move {
-                    sleep(Duration::from_millis(30)).await;
-                    // Nobody waits for the answer.
-                    drop(service.handle_forward(from, group, payload).await);
-                });
-                return Err(transport::Error::NoAnswer { peer: to, detail: detail() });
-            }
-            let answer = service.handle_forward(from, group, payload).await;
-            if let Some(Cut::LoseAnswer) = cut {
-                return Err(transport::Error::NoAnswer { peer: to, detail: detail() });
-            }
-            answer.map_err(|error| transport::Error::Refused { peer: to, detail: error.0 })
-        })
-    }
-
-    fn set_address(&self, _peer: NodeId, _address: &str) {}
-
-    fn call_address(
-        &self,
-        _address: &str,
-        _kind: FrameKind,
-        _payload: Bytes,
-        _deadline: Instant,
-    ) -> BoxFuture<'static, Result<Bytes, transport::Error>> {
-        unreachable!("the service calls no addresses")
-    }
-}
-
 struct NoStatus;
 
 impl StatusSource for NoStatus {
@@ -394,6 +298,7 @@ pub(super) fn set(key: &str, ms: u64) -> Request {
         operation: Operation::Set(set),
         request_id: None,
         deadline: now() + Duration::from_millis(ms),
+        trace: 0,
     }
 }
 
@@ -406,5 +311,6 @@ pub(super) fn get(key: &str, consistency: Consistency, ms: u64) -> Request {
         },
         request_id: None,
         deadline: now() + Duration::from_millis(ms),
+        trace: 0,
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Outgoing {
     pub(super) shard: ShardId,
     pub(super) ask: Ask,
     pub(super) deadline: Instant,
+    /// 0 if nobody follows it.
+    pub(super) trace: u128,
     pub(super) claim: Claim,
     pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
 }
@@ -98,12 +100,13 @@ impl Forwarder {
         to: NodeId,
         (group, shard): (GroupId, ShardId),
         ask: Ask,
-        deadline: Instant,
+        (deadline, trace): (Instant, u128),
     ) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
         let claim = Claim::default();
         let write = matches!(ask, Ask::Write(_));
-        let outgoing = Outgoing { group, shard, ask, deadline, claim: claim.clone(), reply };
+        let claimed = claim.clone();
+        let outgoing = Outgoing { group, shard, ask, deadline, trace, claim: claimed, reply };
         self.queue(to, outgoing)?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,

@@ -237,6 +237,7 @@ fn send(
         batch,
         deadline_ms: left_ms(deadline),
         operations: operations(&sent),
+        traces: sent.iter().map(|outgoing| outgoing.trace).filter(|id| *id != 0).collect(),
     };
     links.forwarded.inc_by(sent.len() as u64);
     let span = tracing::debug_span!(

@@ -26,6 +26,8 @@ pub use status::StatusSource;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod fake_net;
+#[cfg(test)]
 mod random_tests;
 #[cfg(test)]
 mod tests;

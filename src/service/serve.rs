@@ -37,10 +37,18 @@ impl<G: LocalGroup> Service<G> {
         inner.router.learn_epoch(request.epoch);
         let span = tracing::debug_span!(
             "serve_forward", origin = %from, %group, batch = request.batch,
-            operations = request.operations.len()
+            operations = request.operations.len(), traces = tracing::field::Empty
         );
+        if !span.is_disabled() && !request.traces.is_empty() {
+            span.record("traces", trace_ids(&request.traces));
+        }
         let deadline = now() + Duration::from_millis(request.deadline_ms.min(DEADLINE_MS_MAX));
-        let served = inner.serve(group, request.operations, deadline).instrument(span).await;
+        let serve = async {
+            let served = inner.serve(group, request.operations, deadline).await;
+            tracing::debug!(error = served.as_ref().err().map(tracing::field::display), "served");
+            served
+        };
+        let served = serve.instrument(span).await;
         let results = served.unwrap_or_else(Results::Failed);
         Ok(Response { epoch: inner.router.epoch(), results }.encode())
     }
@@ -75,6 +83,12 @@ impl<G: LocalGroup> Inner<G> {
             }
         }
     }
+}
+
+/// Trace ids as `traceparent` writes them, separated by commas.
+fn trace_ids(ids: &[u128]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("{id:032x}")).collect();
+    ids.join(",")
 }
 
 /// The first results, as many as fit one answer; the origin asks again for the rest.

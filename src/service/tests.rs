@@ -404,6 +404,7 @@ async fn a_forwarded_operation_is_not_forwarded_again_and_garbage_is_refused() {
             request_id: None,
             command: Command::Set(write),
         }]),
+        traces: Vec::new(),
     };
     let serve = |group, payload| {
         let service = cluster.node(2);

@@ -18,6 +18,7 @@ mod sled_record;
 pub mod sled_wal;
 pub mod snapshot_files;
 mod snapshot_format;
+mod snapshot_writer;
 pub mod wal;
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::disk::{Disk, FileReader, FileWriter};
+use super::disk::{Disk, FileReader};
 use super::snapshot_format::{self as format, End, Kind};
+pub use super::snapshot_writer::SnapshotWriter;
 use crate::types::{LogKey, wire};
 
 /// Why a snapshot could not be written or read.
@@ -96,22 +97,14 @@ impl SnapshotFiles {
     pub fn begin(&self, key: LogKey, name: &str) -> Result<SnapshotWriter, Error> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let temporary = self.dir.join(format!("{key}.{number}.tmp"));
-        let file = self.disk.create(&temporary)?;
-        let mut writer = SnapshotWriter {
-            disk: Arc::clone(&self.disk),
+        SnapshotWriter::create(
+            Arc::clone(&self.disk),
             key,
-            path: self.path(key),
+            name,
+            self.path(key),
             temporary,
-            sync: self.sync,
-            file: Some(file),
-            offset: 0,
-            chain: 0,
-            chunks: 0,
-            bytes: 0,
-            hash: Xxh3::new(),
-        };
-        writer.chain = writer.put(Kind::Header, 0, &format::encode_header(key, name))?;
-        Ok(writer)
+            self.sync,
+        )
     }
 
     /// The current snapshot, `None` if there is none. Its chunks are checked as they are read.
@@ -150,88 +143,6 @@ fn parse_name(name: &str) -> Option<LogKey> {
         group: crate::types::GroupId(group.strip_prefix('g')?.parse().ok()?),
         replica: crate::types::ReplicaId(replica.strip_prefix('r')?.parse().ok()?),
     })
-}
-
-/// A snapshot being written. Dropped without `commit` it leaves nothing.
-pub struct SnapshotWriter {
-    disk: Arc<dyn Disk>,
-    key: LogKey,
-    path: PathBuf,
-    temporary: PathBuf,
-    sync: bool,
-    /// `None` once committed.
-    file: Option<Box<dyn FileWriter>>,
-    offset: u64,
-    chain: u32,
-    chunks: u64,
-    bytes: u64,
-    hash: Xxh3,
-}
-
-impl SnapshotWriter {
-    fn put(&mut self, kind: Kind, before: u32, payload: &[u8]) -> Result<u32, Error> {
-        let (bytes, bytes_max) = (payload.len(), format::PAYLOAD_BYTES_MAX);
-        if bytes > bytes_max {
-            return Err(Error::TooLarge { bytes, bytes_max });
-        }
-        let file = self.file.as_mut().expect("only commit takes the file, and the writer with it");
-        let (head, crc) = format::frame_head(kind, before, payload);
-        file.append(&head)?;
-        file.append(payload)?;
-        self.offset += (head.len() + payload.len()) as u64;
-        Ok(crc)
-    }
-
-    /// Adds a chunk. After an error the snapshot cannot be committed: drop it.
-    pub fn append_chunk(&mut self, chunk: Bytes) -> Result<(), Error> {
-        self.chain = self.put(Kind::Chunk, self.chain, &chunk)?;
-        self.chunks += 1;
-        self.bytes += chunk.len() as u64;
-        self.hash.update(&chunk);
-        Ok(())
-    }
-
-    /// Makes it the current snapshot of its key. When it returns it survives a power loss (unless
-    /// the directory is `without_sync`).
-    pub fn commit(mut self, meta: Bytes) -> Result<(), Error> {
-        let end_offset = self.offset;
-        let end = End {
-            meta,
-            chunks: self.chunks,
-            bytes: self.bytes,
-            chain: self.chain,
-            hash: self.hash.digest(),
-        };
-        self.put(Kind::End, format::end_seed(self.key), &format::encode_end(&end))?;
-        let file = self.file.as_mut().expect("only commit takes the file");
-        file.append(&format::encode_trailer(end_offset))?;
-        if self.sync {
-            file.sync()?;
-        }
-        self.disk.rename(&self.temporary, &self.path)?;
-        self.file = None;
-        if self.sync {
-            self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for SnapshotWriter {
-    fn drop(&mut self) {
-        if self.file.take().is_some()
-            && let Err(error) = self.disk.remove(&self.temporary)
-        {
-            // The next start removes it.
-            tracing::warn!(%error, "unfinished snapshot not removed");
-        }
-    }
-}
-
-impl fmt::Debug for SnapshotWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SnapshotWriter").field("path", &self.temporary).finish_non_exhaustive()
-    }
 }
 
 impl fmt::Debug for SnapshotFile {

@@ -3,7 +3,7 @@
 
 /// Longest key, bytes.
 pub const KEY_BYTES_MAX: usize = 4 * 1024;
-/// Longest value, bytes. A shard also refuses what is larger than 1/64 of its limit.
+/// Longest value, bytes. A shard also refuses a value above 1/64 of its limit.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest time to live: ten years, milliseconds.
 pub const TTL_MS_MAX: u64 = 10 * 365 * 24 * 3_600 * 1_000;

@@ -21,9 +21,9 @@ pub struct Metrics {
     /// Deletes that found their key, counted at the leader.
     pub deletes: IntCounter,
     /// Cache entries evicted by this node's replicas, by shard.
-    pub evictions: IntGaugeVec,
+    pub evictions: IntCounterVec,
     /// Cache entries expired and reaped by this node's replicas, by shard.
-    pub expirations: IntGaugeVec,
+    pub expirations: IntCounterVec,
     /// Seconds from call to answer, by operation and outcome.
     pub request_seconds: HistogramVec,
     /// Open client connections, by door.
@@ -120,12 +120,12 @@ impl Metrics {
             misses: counter("cache_misses_total", "Reads that found none"),
             sets: counter("cache_sets_total", "Sets that took effect, counted at the leader"),
             deletes: counter("cache_deletes_total", "Deletes that found their key"),
-            evictions: gauges(
+            evictions: counters(
                 "cache_evictions_total",
                 "Cache entries evicted since the replica started",
                 "shard",
             ),
-            expirations: gauges(
+            expirations: counters(
                 "cache_expirations_total",
                 "Cache entries expired since the replica started",
                 "shard",

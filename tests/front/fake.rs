@@ -162,6 +162,8 @@ impl Execute for Fake {
             keys: 3,
             bytes: 300,
             bytes_max: 1_000,
+            evictions: 5,
+            expirations: 6,
             digest: "d1".to_owned(),
             log_bytes: 40,
             snapshot_index: 0,

@@ -84,6 +84,10 @@ async fn metrics_count_requests_connections_and_show_shards() {
     assert_eq!(sample(&text, r#"shard_applied_index{shard="0"}"#), Some(7.0));
     assert_eq!(sample(&text, r#"shard_apply_lag{shard="0"}"#), Some(2.0));
     assert_eq!(sample(&text, r#"shard_keys{shard="0"}"#), Some(3.0));
+    assert_eq!(sample(&text, r#"cache_evictions_total{shard="0"}"#), Some(5.0));
+    assert_eq!(sample(&text, r#"cache_expirations_total{shard="0"}"#), Some(6.0));
+    let again = page(&doors, "/metrics").await.1;
+    assert_eq!(sample(&again, r#"cache_evictions_total{shard="0"}"#), Some(5.0));
     let panics = raftcache::types::task::panics();
     assert_eq!(sample(&text, "task_panics_total"), Some(panics as f64));
     drop(client);

@@ -9,11 +9,14 @@ use crate::controller::handle::tests::{Peers, controller};
 use crate::core::table::{NodeInfo, ReplicaPlacement, ShardPlacement};
 use crate::types::{Generation, GroupId, Reason, RoutingEpoch, ShardId, task};
 
+/// A replica, and the members its group began with.
+type Initialized = (LogKey, Vec<(ReplicaId, NodeId)>);
+
 /// What a host was asked, and what it should answer.
 #[derive(Default)]
 struct Host {
     running: Mutex<BTreeSet<LogKey>>,
-    initialized: Mutex<Vec<(LogKey, Vec<(ReplicaId, NodeId)>)>>,
+    initialized: Mutex<Vec<Initialized>>,
     leading: Mutex<BTreeMap<LogKey, Leadership>>,
     handed_over: Mutex<Vec<(LogKey, ReplicaId)>>,
     /// Starts that fail before one succeeds.

@@ -59,8 +59,7 @@ impl World {
     fn start(&mut self, node: u64) {
         let disk = self.disks[&node].clone();
         let me = Founder { node: NodeId(node), store_id: disk.store_id };
-        let formation =
-            Formation::new(me, self.seeds.clone(), self.expected, disk.founders.clone());
+        let formation = Formation::new(me, self.seeds.clone(), self.expected, disk.founders);
         self.up.insert(node, formation);
     }
 

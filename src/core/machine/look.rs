@@ -58,7 +58,8 @@ impl Machine {
         Lookup::Found(Found {
             value: Value { data: entry.value(), kind: entry.kind },
             version: Version(entry.version),
-            ttl_ms: ends.then(|| entry.deadline_ms - self.log_time_ms),
+            // Time goes on for the leader also while nothing is written.
+            ttl_ms: ends.then(|| entry.deadline_ms - self.log_time_ms.max(leader_now_ms)),
         })
     }
 

@@ -1,0 +1,116 @@
+//! Serves the Raft frames of peers, behind the restart guard and the check of the digest.
+
+use bytes::Bytes;
+
+use super::{Replica, StateMachine};
+use crate::raft::compactor;
+use crate::raft::digests::Mismatch;
+use crate::raft::frame_codec::{decode, decode_append, encode, encode_append_response};
+use crate::transport::{FrameKind, Refusal};
+use crate::types::clock::now;
+use crate::types::{NodeId, ReplicaId, task, wire};
+
+impl<M: StateMachine> Replica<M> {
+    /// Serves a Raft frame (append, vote, pre-vote, transfer, snapshot) of a peer.
+    pub async fn handle(
+        &self,
+        _from: NodeId,
+        kind: FrameKind,
+        payload: Bytes,
+    ) -> Result<Bytes, Refusal> {
+        let raft = &self.inner.raft;
+        let payload = take_target(payload, self.inner.key.replica)?;
+        match kind {
+            FrameKind::Append => self.handle_append(payload).await,
+            FrameKind::Vote => {
+                self.check_guard()?;
+                let request = decode(&payload, "vote").map_err(refuse)?;
+                raft.vote(request).await.map(|answer| encode(&answer)).map_err(refuse)
+            }
+            FrameKind::PreVote => {
+                self.check_guard()?;
+                let request = decode(&payload, "pre-vote").map_err(refuse)?;
+                raft.pre_vote(request).await.map(|answer| encode(&answer)).map_err(refuse)
+            }
+            FrameKind::TransferLeader => {
+                self.check_guard()?;
+                let request = decode(&payload, "transfer").map_err(refuse)?;
+                let answer = raft.handle_transfer_leader(request).await;
+                answer.map(|answer| encode(&answer)).map_err(refuse)
+            }
+            FrameKind::Snapshot => self.inner.receiver.handle(raft, payload).await,
+            other => Err(Refusal(format!("{other:?} is not a Raft frame"))),
+        }
+    }
+
+    /// After a restart a replica neither votes nor campaigns for one full election time-out.
+    fn check_guard(&self) -> Result<(), Refusal> {
+        match self.inner.guard_until {
+            Some(until) if now() < until => {
+                Err(Refusal("restarted less than one election time-out ago".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A follower whose snapshots do not keep up takes no more entries; heartbeats pass, so that it
+    /// does not campaign. Its leader tries again, and sends a snapshot when it has purged (INV-8).
+    fn check_log_bound(&self) -> Result<(), Refusal> {
+        let (held, settings) = (self.inner.log.bytes(), &self.inner.settings);
+        let bytes_max = compactor::follower_max(settings.snapshot_log_bytes, self.live_bytes());
+        if held < bytes_max {
+            return Ok(());
+        }
+        Err(Refusal(format!("the log holds {held} bytes, the bound is {bytes_max}")))
+    }
+
+    async fn handle_append(&self, payload: Bytes) -> Result<Bytes, Refusal> {
+        let inner = &self.inner;
+        let (request, extras) = decode_append(payload).map_err(refuse)?;
+        let commit = request.leader_commit.map_or(0, |id| id.index);
+        if !request.entries.is_empty() {
+            self.check_log_bound()?;
+        }
+        let response = inner.raft.append_entries(request).await.map_err(refuse)?;
+        if response.is_success() {
+            let applied = self.with_applied(|_, _, index| index);
+            inner.freshness.heard(extras.echo_ms, extras.quorum_age_ms, commit, applied);
+            if let Some((index, digest)) = extras.checkpoint
+                && let Some(mismatch) = inner.digests.check(index, digest)
+            {
+                return Err(self.diverged(mismatch));
+            }
+        }
+        Ok(encode_append_response(&response, inner.freshness.now_ms()))
+    }
+
+    /// INV-3 is broken: stop this replica rather than serve what differs from the leader.
+    fn diverged(&self, mismatch: Mismatch) -> Refusal {
+        let key = self.inner.key;
+        if !self.inner.cancel.is_cancelled() {
+            self.inner.metrics.digest_mismatches.inc();
+            tracing::error!(replica = %key, ?mismatch, "replica differs from its leader; stopping it");
+            self.inner.cancel.cancel();
+            let raft = self.inner.raft.clone();
+            task::spawn("stop diverged replica", async move {
+                if let Err(error) = raft.shutdown().await {
+                    tracing::error!(replica = %key, %error, "diverged replica did not stop cleanly");
+                }
+            });
+        }
+        Refusal(format!("{key} differs from its leader at index {}", mismatch.index))
+    }
+}
+
+/// Checks that a frame is for this replica, not for another one of the group that lived here.
+fn take_target(mut payload: Bytes, own: ReplicaId) -> Result<Bytes, Refusal> {
+    let target = wire::get_u64(&mut payload, "target replica").map_err(refuse)?;
+    if target != own.0 {
+        return Err(Refusal(format!("{} does not run here, {own} does", ReplicaId(target))));
+    }
+    Ok(payload)
+}
+
+fn refuse(error: impl std::fmt::Display) -> Refusal {
+    Refusal(error.to_string())
+}

@@ -1,0 +1,10 @@
+//! A test for each trap of the design (section 3). Where a countermeasure can be taken out, its
+//! test also runs without it and demands that the violation is seen.
+
+mod digest;
+mod election;
+mod heartbeats;
+mod outcomes;
+mod replication;
+mod restart;
+mod snapshot;

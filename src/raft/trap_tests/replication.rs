@@ -1,0 +1,162 @@
+//! Replication to a follower that is dead, or that takes what it gets and never answers.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use openraft::errors::RPCError;
+use openraft::network::RPCOption;
+use openraft::raft::AppendEntriesRequest;
+use openraft::{RaftNetworkFactory, RaftNetworkV2};
+
+use crate::core::machine::Machine;
+use crate::raft::countermeasure::{Countermeasure, take_out};
+use crate::raft::digests::Digests;
+use crate::raft::frame_codec::addressed;
+use crate::raft::network::{NetworkContext, NetworkFactory};
+use crate::raft::testkit::{Cluster, GROUP, Options, put};
+use crate::raft::types::{ReplicaNode, Vote};
+use crate::storage::sim_files::SimFiles;
+use crate::storage::snapshot_files::SnapshotFiles;
+use crate::transport::FrameKind;
+use crate::transport::sim::SimNetwork;
+use crate::types::clock::now;
+use crate::types::{NodeId, ReplicaId};
+
+#[tokio::test(start_paused = true)]
+async fn an_append_stream_fails_only_after_it_took_a_request() {
+    let network = SimNetwork::new(1);
+    // Nothing runs there: every call fails at once.
+    let context = NetworkContext::new(
+        GROUP,
+        network.transport(NodeId(1)),
+        Arc::new(SnapshotFiles::new(SimFiles::new(1), "/snapshots").unwrap()),
+        Arc::new(Digests::default()),
+        4,
+        Duration::from_millis(750),
+    );
+    let mut factory = NetworkFactory::<Machine> { context, machine: PhantomData };
+    let mut peer = factory.new_client(ReplicaId(2), &ReplicaNode { node: NodeId(2) }).await;
+    let input = futures_util::stream::once(async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, ReplicaId(1)),
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        }
+    });
+    let before = now();
+    let option = RPCOption::new(Duration::from_millis(150));
+    let mut answers = match peer.stream_append(Box::pin(input), option).await {
+        Ok(answers) => answers,
+        Err(error) => panic!("failed before the input was polled: {error}"),
+    };
+    let answer = answers.next().await;
+    assert!(now() - before >= Duration::from_secs(1), "failed before the input gave a request");
+    // `Unreachable` and nothing weaker: only that makes openraft back off.
+    assert!(matches!(answer, Some(Err(RPCError::Unreachable(_)))), "{answer:?}");
+    assert!(answers.next().await.is_none(), "the stream ends with its error");
+}
+
+/// Calls to a dead follower in ten seconds of writes.
+async fn calls_to_the_dead(seed: u64, silent: bool) -> u64 {
+    let mut cluster = Cluster::with(Options { seed, ..Options::default() }).await;
+    let (leader, group) = cluster.leader(&[]).await;
+    let dead = cluster.others(leader)[0];
+    if silent {
+        cluster.isolate(dead);
+    } else {
+        cluster.crash(dead).await;
+    }
+    let (before, begin) = (cluster.wires[&leader].calls_to(dead), now());
+    let mut writes = 0;
+    while now() - begin < Duration::from_secs(10) {
+        put(&group, &format!("key-{writes}"), "v").await.unwrap();
+        writes += 1;
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    assert!(writes > 200, "{writes} writes (seed {seed})");
+    cluster.wires[&leader].calls_to(dead) - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_follower_costs_little() {
+    for seed in 1..2 {
+        for silent in [false, true] {
+            let calls = calls_to_the_dead(seed, silent).await;
+            // 67 heartbeats, and retries that back off to two a second.
+            assert!(calls < 200, "{calls} calls in 10 s (silent: {silent}, seed {seed})");
+            assert!(calls > 60, "{calls} calls in 10 s: heartbeats go on (seed {seed})");
+        }
+    }
+}
+
+/// A follower takes appends for a while without its answers getting through. Returns whether the
+/// leader knows, within `patience` after that ended, that it has everything.
+async fn silent_follower_recovers(seed: u64, patience: Duration) -> bool {
+    let cluster = Cluster::with(Options { seed, ..Options::default() }).await;
+    let (leader, group) = cluster.leader(&[]).await;
+    put(&group, "k", "0").await.unwrap();
+    cluster.wait_equal().await;
+    let silent = cluster.others(leader)[0];
+    cluster.network.cut(silent, leader);
+    for i in 0..20 {
+        put(&group, "k", &i.to_string()).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    cluster.network.heal();
+    let healed = now();
+    while now() - healed < patience {
+        let behind = group.replica().voters_behind();
+        if behind.len() == 2 && behind.iter().all(|(_, entries)| *entries == 0) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_never_answers_does_not_hang_replication() {
+    for seed in 1..5 {
+        let recovered = silent_follower_recovers(seed, Duration::from_secs(3)).await;
+        assert!(recovered, "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_timeouts_of_its_own_a_stream_hangs() {
+    let _out = take_out(Countermeasure::AppendTimeout);
+    let mut hung = 0;
+    for seed in 1..5 {
+        hung += u64::from(!silent_follower_recovers(seed, Duration::from_secs(30)).await);
+    }
+    assert!(hung > 0, "without time-outs replication hangs; if not, they are not needed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_for_another_replica_of_the_group_are_refused() {
+    let cluster = Cluster::with(Options::default()).await;
+    let (leader, group) = cluster.leader(&[]).await;
+    put(&group, "k", "1").await.unwrap();
+    cluster.wait_equal().await;
+    let follower = cluster.groups[&cluster.others(leader)[0]].replica();
+    let before = follower.progress();
+    let raft_kinds = [
+        FrameKind::Append,
+        FrameKind::Vote,
+        FrameKind::PreVote,
+        FrameKind::TransferLeader,
+        FrameKind::Snapshot,
+    ];
+    for kind in raft_kinds {
+        let refusal = follower.handle(leader, kind, addressed(ReplicaId(9), b"")).await;
+        let refusal = refusal.expect_err("a frame for replica 9").0;
+        assert!(refusal.contains("does not run here"), "{kind:?}: {refusal}");
+        let refusal = follower.handle(leader, kind, bytes::Bytes::from_static(b"abc")).await;
+        assert!(refusal.is_err(), "{kind:?}: a frame without an address");
+    }
+    assert_eq!(follower.progress(), before);
+}
