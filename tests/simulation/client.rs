@@ -218,7 +218,7 @@ impl Client {
         };
         let deadline = now() + Duration::from_millis(800 + self.random.next() % 1_200);
         let operation = operation(key, intent, self.cluster.plan.bug);
-        let execute = life.service.execute(Request { operation, request_id, deadline });
+        let execute = life.service.execute(Request { operation, request_id, deadline, trace: 0 });
         tokio::select! {
             biased;
             () = life.dead.cancelled() => Tried::Gone,
