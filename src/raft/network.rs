@@ -199,6 +199,8 @@ struct AppendPipeline<'s, S, M> {
     input: Option<S>,
     in_flight: FuturesOrdered<BoxFuture<'static, Sent>>,
     soft_ttl: Duration,
+    /// Newest log id that the follower confirmed on this stream.
+    matched: Option<LogId>,
 }
 
 impl<S, M> AppendPipeline<'_, S, M>
@@ -212,6 +214,24 @@ where
         let response = self.network.send_append(&request, self.soft_ttl);
         self.in_flight
             .push_back(Box::pin(async move { Sent { prev, last, response: response.await } }));
+    }
+
+    /// The answer as openraft may see it. A request that overtook the one before it on the network
+    /// meets a gap and is answered `Conflict`, although the follower has confirmed its `prev` since:
+    /// openraft would take that for a log that shrank.
+    fn judge(&mut self, sent: &Sent) -> Rpc<()> {
+        match &sent.response {
+            Ok(AppendEntriesResponse::Success) => self.matched = self.matched.max(sent.last),
+            Ok(AppendEntriesResponse::PartialSuccess(last)) => {
+                self.matched = self.matched.max(*last);
+            }
+            Ok(AppendEntriesResponse::Conflict) if sent.prev <= self.matched => {
+                let error = io::Error::other("an append overtook the one before it");
+                return Err(RPCError::Unreachable(Unreachable::new(&error)));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Next answer; `None` when the input has ended and everything is answered.
@@ -263,11 +283,13 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
             input: Some(input),
             in_flight: FuturesOrdered::new(),
             soft_ttl: option.soft_ttl(),
+            matched: None,
         };
         let stream = futures_util::stream::unfold(Some(pipeline), |state| async move {
             let mut pipeline = state?;
             let sent = pipeline.next().await?;
-            let response = match sent.response {
+            let judged = pipeline.judge(&sent);
+            let response = match judged.and(sent.response) {
                 Ok(response) => response,
                 Err(error) => return Some((Err(error), None)),
             };

@@ -14,7 +14,7 @@ pub mod proto;
 pub mod server;
 pub mod sim;
 mod sim_link;
-mod sim_random;
+pub mod sim_random;
 pub mod tonic_peer;
 
 use std::fmt::Debug;

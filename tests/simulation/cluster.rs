@@ -1,0 +1,268 @@
+//! Whole nodes over a simulated network, simulated disks and clocks of their own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use raftcache::controller::founders::MemoryFounders;
+use raftcache::node::{Environment, Node, NodeSettings};
+use raftcache::raft::settings::RaftSettings;
+use raftcache::raft::shard_group::ShardGroup;
+use raftcache::service::{Execute, NodeStatus, Options, Service};
+use raftcache::storage::disk::{Disk, FileReader, FileWriter};
+use raftcache::storage::sim_files::SimFiles;
+use raftcache::storage::sim_wal::{SimDisk, SimWal};
+use raftcache::storage::wal::Wal;
+use raftcache::transport::sim::SimNetwork;
+use raftcache::transport::sim_random::Random;
+use raftcache::types::clock::SimClock;
+use raftcache::types::metrics::Metrics;
+use raftcache::types::{NodeId, task};
+use tokio_util::sync::CancellationToken;
+
+use crate::plan::Plan;
+
+/// The plain files of one life of a node: when it dies, what it left running cannot touch them.
+#[derive(Debug)]
+struct LifeFiles {
+    files: Arc<SimFiles>,
+    dead: Arc<AtomicBool>,
+}
+
+impl LifeFiles {
+    fn alive(&self) -> std::io::Result<&SimFiles> {
+        match self.dead.load(Ordering::SeqCst) {
+            true => Err(std::io::Error::other("the node crashed")),
+            false => Ok(&self.files),
+        }
+    }
+}
+
+impl Disk for LifeFiles {
+    fn create(&self, path: &Path) -> std::io::Result<Box<dyn FileWriter>> {
+        self.alive()?.create(path)
+    }
+    fn open(&self, path: &Path) -> std::io::Result<Box<dyn FileReader>> {
+        self.alive()?.open(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.alive()?.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.alive()?.remove(path)
+    }
+    fn create_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.alive()?.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<String>> {
+        self.alive()?.list(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
+        self.alive()?.sync_dir(dir)
+    }
+    fn simulated(&self) -> bool {
+        true
+    }
+}
+
+/// What survives a crash of a node.
+struct Store {
+    store_id: u128,
+    shard_disk: Arc<SimDisk>,
+    control_disk: Arc<SimDisk>,
+    files: Arc<SimFiles>,
+    founders: Arc<MemoryFounders>,
+    clock: Arc<SimClock>,
+    incarnation: u64,
+}
+
+/// One life of a node.
+pub struct Life {
+    pub id: u64,
+    pub service: Service<ShardGroup>,
+    /// Cancelled at the crash, before anything else: who waits for an answer gets none.
+    pub dead: CancellationToken,
+    files_dead: Arc<AtomicBool>,
+    /// Taken at the crash.
+    node: Mutex<Option<Node>>,
+}
+
+/// The cluster. Shared by clients and nemesis, all in one thread.
+pub struct Cluster {
+    pub plan: Plan,
+    pub network: SimNetwork,
+    /// Both locks are held for moments, never across an await.
+    stores: Mutex<BTreeMap<u64, Store>>,
+    lives: Mutex<BTreeMap<u64, Arc<Life>>>,
+    metrics: Mutex<Vec<Arc<Metrics>>>,
+}
+
+impl Cluster {
+    /// Nodes on empty disks, none of which runs yet.
+    pub fn new(plan: Plan) -> Arc<Self> {
+        let mut random = Random::new(plan.seed ^ 0x0c10_57e4);
+        let network = SimNetwork::new(random.next());
+        network.set_delay(plan.delay.clone());
+        network.set_drop_probability(plan.drop_probability);
+        network.set_reordering(plan.reorder);
+        let mut stores = BTreeMap::new();
+        for id in 1..=plan.nodes {
+            let clock = SimClock::new(1_700_000_000_000);
+            clock.jump((random.next() % 20_001) as i64 - 10_000);
+            let shard_disk = SimDisk::new(random.next());
+            if plan.bug.skips_fsync() {
+                shard_disk.set_skip_fsync(true);
+                shard_disk.set_keep_unflushed(false);
+            }
+            let store = Store {
+                store_id: u128::from(random.next()) << 64 | u128::from(id),
+                shard_disk,
+                control_disk: SimDisk::new(random.next()),
+                files: SimFiles::new(random.next()),
+                founders: Arc::default(),
+                clock,
+                incarnation: 0,
+            };
+            stores.insert(id, store);
+        }
+        Arc::new(Cluster {
+            plan,
+            network,
+            stores: Mutex::new(stores),
+            lives: Mutex::default(),
+            metrics: Mutex::default(),
+        })
+    }
+
+    pub fn ids(&self) -> Vec<u64> {
+        (1..=self.plan.nodes).collect()
+    }
+
+    /// Starts a node on what its last life left.
+    pub async fn start(&self, id: u64) {
+        let (environment, files_dead) = self.environment(id);
+        let metrics = Arc::clone(&environment.metrics);
+        let node = Node::start(self.settings(id), environment).await.expect("a node starts");
+        self.metrics.lock().push(metrics);
+        self.network.register(NodeId(id), node.handler());
+        let service = node.service().clone();
+        let life = Life {
+            id,
+            service,
+            dead: CancellationToken::new(),
+            files_dead,
+            node: Mutex::new(Some(node)),
+        };
+        assert!(self.lives.lock().insert(id, Arc::new(life)).is_none(), "n{id} runs already");
+    }
+
+    fn environment(&self, id: u64) -> (Environment, Arc<AtomicBool>) {
+        let mut stores = self.stores.lock();
+        let store = stores.get_mut(&id).expect("a node of this cluster");
+        store.incarnation += 1;
+        let files_dead = Arc::new(AtomicBool::new(false));
+        let disk = LifeFiles { files: Arc::clone(&store.files), dead: Arc::clone(&files_dead) };
+        let flush = self.plan.flush;
+        let shard_wal =
+            self.plan.durable.then(|| SimWal::new(Arc::clone(&store.shard_disk), flush));
+        let mut random = Random::new(self.plan.seed ^ (id << 40) ^ (store.incarnation << 20));
+        let environment = Environment {
+            transport: self.network.transport(NodeId(id)),
+            clock: store.clock.clone(),
+            disk: Arc::new(disk),
+            data_dir: PathBuf::from("/data"),
+            control_wal: SimWal::new(Arc::clone(&store.control_disk), Duration::from_millis(1)),
+            shard_wal: shard_wal.map(|wal| wal as Arc<dyn Wal>),
+            founders: store.founders.clone(),
+            store_id: store.store_id,
+            incarnation: store.incarnation,
+            logs_survive: self.plan.durable,
+            seed: self.plan.seed,
+            session_seed: u128::from(random.next()) << 64 | u128::from(random.next()),
+            metrics: Metrics::new(),
+        };
+        (environment, files_dead)
+    }
+
+    fn settings(&self, id: u64) -> NodeSettings {
+        NodeSettings {
+            node: NodeId(id),
+            zone: format!("z{id}"),
+            peer_addr: format!("n{id}"),
+            grpc_addr: format!("n{id}:grpc"),
+            http_addr: format!("n{id}:http"),
+            seeds: (1..=self.plan.nodes).map(|id| format!("n{id}")).collect(),
+            expected_nodes: self.plan.nodes as usize,
+            shards: self.plan.shards,
+            replicas: self.plan.nodes.min(3) as u16,
+            shard_bytes_max: 1 << 20,
+            raft: RaftSettings {
+                snapshot_log_bytes: self.plan.snapshot_log_bytes,
+                ..RaftSettings::default()
+            },
+            service: Options::default(),
+        }
+    }
+
+    /// The node loses power: nothing it does from now on reaches a peer, a disk or a client.
+    pub fn crash(&self, id: u64) {
+        let Some(life) = self.lives.lock().remove(&id) else { return };
+        life.dead.cancel();
+        self.network.unregister(NodeId(id));
+        life.files_dead.store(true, Ordering::SeqCst);
+        {
+            let stores = self.stores.lock();
+            let store = &stores[&id];
+            store.shard_disk.crash();
+            store.control_disk.crash();
+            store.files.crash();
+        }
+        // What is left is a ghost without hands; it is told to end so that it costs nothing.
+        let ghost = life.node.lock().take().expect("a life ends once");
+        drop(task::spawn("ghost", ghost.stop()));
+    }
+
+    /// Test of the tests: the node's shard logs, and its memory of having had any, are gone.
+    pub fn wipe_logs(&self, id: u64) {
+        assert!(self.life(id).is_none(), "only of a node that is down");
+        let mut stores = self.stores.lock();
+        let store = stores.get_mut(&id).expect("a node of this cluster");
+        store.shard_disk.wipe();
+        store.files = SimFiles::new(self.plan.seed);
+    }
+
+    pub fn jump_clock(&self, id: u64, delta_ms: i64) {
+        self.stores.lock()[&id].clock.jump(delta_ms);
+    }
+
+    pub fn life(&self, id: u64) -> Option<Arc<Life>> {
+        self.lives.lock().get(&id).cloned()
+    }
+
+    pub fn running(&self) -> Vec<u64> {
+        self.lives.lock().keys().copied().collect()
+    }
+
+    pub fn statuses(&self) -> Vec<NodeStatus> {
+        let lives: Vec<_> = self.lives.lock().values().cloned().collect();
+        lives.iter().map(|life| life.service.status()).collect()
+    }
+
+    /// The shard groups of all running nodes: node and group, in order.
+    pub fn groups(&self) -> Vec<(u64, ShardGroup)> {
+        let lives: Vec<_> = self.lives.lock().values().cloned().collect();
+        let groups = |life: &Arc<Life>| {
+            let id = life.id;
+            life.service.registry().all().into_iter().map(move |(_, group)| (id, group))
+        };
+        lives.iter().flat_map(groups).collect()
+    }
+
+    /// INV-3 at run time: replicas that differed from their leader, over all lives.
+    pub fn digest_mismatches(&self) -> u64 {
+        self.metrics.lock().iter().map(|metrics| metrics.digest_mismatches.get()).sum()
+    }
+}
