@@ -273,7 +273,15 @@ impl StatusSource for Host {
         for (key, why) in self.lost.lock().iter() {
             reasons.push(format!("replica {key} is lost: {why}"));
         }
+        // Whoever restarts nodes one after another waits for this one to be a full voter again.
+        let still = |group: GroupId| format!("{group} restarted just now and does not vote yet");
+        if self.controller_replica().is_some_and(|replica| replica.keeps_still()) {
+            reasons.push(still(GroupId::CONTROLLER));
+        }
         for (group, running) in self.registry.all() {
+            if running.replica().keeps_still() {
+                reasons.push(still(group));
+            }
             if running.replica().leader().is_none() {
                 reasons.push(format!("{group} has no leader as far as this node knows"));
             }

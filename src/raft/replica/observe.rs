@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use super::{RaftHandle, Replica, StateMachine};
 use crate::raft::compactor;
 use crate::raft::types::term_of;
+use crate::types::clock::now;
 use crate::types::{Error, NodeId, Reason, ReplicaId};
 
 /// Who leads a group, as this replica believes.
@@ -94,6 +95,11 @@ impl<M: StateMachine> Replica<M> {
             // The replica stopped: nothing will change any more.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// True while this replica keeps still after a restart: it neither votes nor takes over.
+    pub fn keeps_still(&self) -> bool {
+        self.inner.guard_until.is_some_and(|until| now() < until)
     }
 
     /// True while this replica may propose: its log is within the leader's bound (INV-8).
