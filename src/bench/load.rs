@@ -156,16 +156,3 @@ impl Shared {
 fn key_bytes(key: u64) -> Bytes {
     Bytes::from(format!("key-{key:012}"))
 }
-
-/// A small generator of one caller's keys (SplitMix64, Steele et al. 2014).
-#[derive(Debug)]
-pub struct Keys(pub u64);
-
-impl Keys {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}

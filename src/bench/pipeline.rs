@@ -9,12 +9,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use super::load::{Keys, Shared, Tally};
+use super::load::{Shared, Tally};
 use crate::front::pb::cache_service_client::CacheServiceClient;
 use crate::front::pb::pipeline_request::Operation;
 use crate::front::pb::pipeline_response::Result as Answer;
 use crate::front::pb::{PipelineRequest, PipelineResponse};
 use crate::types::clock::{Instant, now};
+use crate::types::random::Random;
 
 /// Operations in flight while keys are filled in.
 const FILL_DEPTH: usize = 256;
@@ -46,10 +47,10 @@ pub async fn stream(
     depth: usize,
 ) -> anyhow::Result<Tally> {
     let mut stream = open(client, depth).await?;
-    let (mut tally, mut keys) = (Tally::new(), Keys(seed));
+    let (mut tally, mut keys) = (Tally::new(), Random::new(seed));
     let mut started: Vec<Instant> = vec![now(); depth];
-    let request = |keys: &mut Keys, id: usize| {
-        let random = keys.next();
+    let request = |keys: &mut Random, id: usize| {
+        let random = keys.bits();
         let key = random % shared.options.keys;
         let operation = if shared.is_set(random) {
             Operation::Set(shared.set(key))

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tonic::transport::Channel;
 
-use super::load::{Keys, Shared, Tally};
+use super::load::{Shared, Tally};
 use crate::front::pb::cache_service_client::CacheServiceClient;
 use crate::types::clock::now;
+use crate::types::random::Random;
 
 /// Calls until told to stop.
 pub async fn caller(
@@ -14,9 +15,9 @@ pub async fn caller(
     shared: Arc<Shared>,
     seed: u64,
 ) -> anyhow::Result<Tally> {
-    let (mut tally, mut keys) = (Tally::new(), Keys(seed));
+    let (mut tally, mut keys) = (Tally::new(), Random::new(seed));
     while !shared.stopped() {
-        let random = keys.next();
+        let random = keys.bits();
         let key = random % shared.options.keys;
         let start = now();
         let failed = if shared.is_set(random) {

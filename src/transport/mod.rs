@@ -14,7 +14,6 @@ pub mod proto;
 pub mod server;
 pub mod sim;
 mod sim_link;
-pub mod sim_random;
 pub mod tonic_peer;
 
 use std::fmt::Debug;

@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::sim_link::{Parcel, SimLink};
-use super::sim_random::Random;
 use super::{Error, FrameKind, Handler, SharedTransport, Transport};
 use crate::types::clock::{Instant, now};
 use crate::types::limits::FRAME_BYTES_MAX;
+use crate::types::random::Random;
 use crate::types::{GroupId, NodeId};
 
 /// Says whether a frame passes; asked when it is sent, and for its answer as well. It must not

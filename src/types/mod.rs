@@ -6,6 +6,7 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod metrics;
+pub mod random;
 pub mod reply;
 pub mod task;
 pub mod wire;

@@ -3,6 +3,8 @@
 //! Live bytes are counted exactly by the allocator; `docs/memory.md` has the formula asserted here.
 //! Both tests take the lock `ALONE`, for the allocator counts the whole process.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "../support/shard.rs"]
 mod shard;
 

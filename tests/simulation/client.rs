@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raftcache::service::{Execute, Operation, Request, Response};
-use raftcache::transport::sim_random::Random;
 use raftcache::types::clock::{Instant, now};
+use raftcache::types::random::Random;
 use raftcache::types::{
     Condition, Consistency, Delete, Error, Expiry, Outcome, Query, Reason, Reply, RequestId, Set,
     Value, ValueKind, Version,
@@ -110,7 +110,7 @@ impl Client {
             let surely = self.one(&key, slot, intent).await;
             // Who failed waits a little, as clients do.
             let most = if surely { 100 } else { 300 };
-            let pause = Duration::from_micros(1 + self.random.next() % (most * 1000));
+            let pause = Duration::from_micros(1 + self.random.bits() % (most * 1000));
             let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
     }
@@ -118,20 +118,20 @@ impl Client {
     fn choose(&mut self) -> (String, Option<usize>, Intent) {
         self.writes += 1;
         let value = u64::from(self.id) << 32 | self.writes;
-        if self.random.next().is_multiple_of(6) {
-            let key = format!("mortal-{}", self.random.next() % 2);
-            let ttl_ms = Some(1 + self.random.next() % 4_000);
-            let intent = match self.random.next() % 8 {
+        if self.random.bits().is_multiple_of(6) {
+            let key = format!("mortal-{}", self.random.bits() % 2);
+            let ttl_ms = Some(1 + self.random.bits() % 4_000);
+            let intent = match self.random.bits() % 8 {
                 0..=3 => Intent::Get,
                 4..=6 => Intent::Set { value, ttl_ms, condition: If::Always },
                 _ => Intent::Delete { condition: If::Always },
             };
             return (key, None, intent);
         }
-        let slot = (self.random.next() % self.cluster.plan.keys) as usize;
+        let slot = (self.random.bits() % self.cluster.plan.keys) as usize;
         let seen = If::Version(self.seen[slot]);
         let set = |condition| Intent::Set { value, ttl_ms: None, condition };
-        let intent = match self.random.next() % 20 {
+        let intent = match self.random.bits() % 20 {
             0..=8 => Intent::Get,
             9..=12 => set(If::Always),
             13 | 14 => set(seen),
@@ -179,7 +179,7 @@ impl Client {
     async fn tries(&mut self, key: &str, intent: &Intent) -> Option<Result<Response, ()>> {
         let write = !matches!(intent, Intent::Get);
         let reused = self.cluster.plan.bug == Bug::ReusedRequestId;
-        let request_id = (write && (reused || self.random.next().is_multiple_of(2))).then(|| {
+        let request_id = (write && (reused || self.random.bits().is_multiple_of(2))).then(|| {
             let sequence = if reused { self.writes / 2 } else { self.writes };
             RequestId { session: 0xc11e_0000 + u128::from(self.id), sequence }
         });
@@ -197,7 +197,7 @@ impl Client {
                 break;
             }
             self.book.counts.lock().retries += 1;
-            let pause = Duration::from_millis(1 + self.random.next() % 200);
+            let pause = Duration::from_millis(1 + self.random.bits() % 200);
             tokio::time::sleep(pause).await;
         }
         if unknown { None } else { Some(Err(())) }
@@ -210,13 +210,13 @@ impl Client {
         request_id: Option<RequestId>,
     ) -> Tried {
         let running = self.cluster.running();
-        let Some(at) = running.get(self.random.next() as usize % running.len().max(1)) else {
+        let Some(at) = running.get(self.random.bits() as usize % running.len().max(1)) else {
             return Tried::Failed(Reason::NotReady.into());
         };
         let Some(life) = self.cluster.life(*at) else {
             return Tried::Failed(Reason::NotReady.into());
         };
-        let deadline = now() + Duration::from_millis(800 + self.random.next() % 1_200);
+        let deadline = now() + Duration::from_millis(800 + self.random.bits() % 1_200);
         let operation = operation(key, intent, self.cluster.plan.bug);
         let execute = life.service.execute(Request { operation, request_id, deadline, trace: 0 });
         tokio::select! {

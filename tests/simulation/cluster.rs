@@ -17,9 +17,9 @@ use raftcache::storage::sim_files::SimFiles;
 use raftcache::storage::sim_wal::{SimDisk, SimWal};
 use raftcache::storage::wal::Wal;
 use raftcache::transport::sim::SimNetwork;
-use raftcache::transport::sim_random::Random;
 use raftcache::types::clock::SimClock;
 use raftcache::types::metrics::Metrics;
+use raftcache::types::random::Random;
 use raftcache::types::{NodeId, task};
 use tokio_util::sync::CancellationToken;
 
@@ -104,24 +104,24 @@ impl Cluster {
     /// Nodes on empty disks, none of which runs yet.
     pub fn new(plan: Plan) -> Arc<Self> {
         let mut random = Random::new(plan.seed ^ 0x0c10_57e4);
-        let network = SimNetwork::new(random.next());
+        let network = SimNetwork::new(random.bits());
         network.set_delay(plan.delay.clone());
         network.set_drop_probability(plan.drop_probability);
         network.set_reordering(plan.reorder);
         let mut stores = BTreeMap::new();
         for id in 1..=plan.nodes {
             let clock = SimClock::new(1_700_000_000_000);
-            clock.jump((random.next() % 20_001) as i64 - 10_000);
-            let shard_disk = SimDisk::new(random.next());
+            clock.jump((random.bits() % 20_001) as i64 - 10_000);
+            let shard_disk = SimDisk::new(random.bits());
             if plan.bug.skips_fsync() {
                 shard_disk.set_skip_fsync(true);
                 shard_disk.set_keep_unflushed(false);
             }
             let store = Store {
-                store_id: u128::from(random.next()) << 64 | u128::from(id),
+                store_id: u128::from(random.bits()) << 64 | u128::from(id),
                 shard_disk,
-                control_disk: SimDisk::new(random.next()),
-                files: SimFiles::new(random.next()),
+                control_disk: SimDisk::new(random.bits()),
+                files: SimFiles::new(random.bits()),
                 founders: Arc::default(),
                 clock,
                 incarnation: 0,
@@ -181,7 +181,7 @@ impl Cluster {
             incarnation: store.incarnation,
             logs_survive: self.plan.durable,
             seed: self.plan.seed,
-            session_seed: u128::from(random.next()) << 64 | u128::from(random.next()),
+            session_seed: u128::from(random.bits()) << 64 | u128::from(random.bits()),
             metrics: Metrics::new(),
         };
         (environment, files_dead)

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftcache::transport::sim_random::Random;
 use raftcache::types::NodeId;
 use raftcache::types::clock::now;
+use raftcache::types::random::Random;
 
 use crate::client::Book;
 use crate::cluster::Cluster;
@@ -87,8 +87,8 @@ impl Nemesis {
             }
             _ => {}
         }
-        let of = |list: &[Fault], random: &mut Random| list[random.next() as usize % list.len()];
-        if plan.durable && self.random.next().is_multiple_of(2) {
+        let of = |list: &[Fault], random: &mut Random| list[random.bits() as usize % list.len()];
+        if plan.durable && self.random.bits().is_multiple_of(2) {
             return of(&CRASHES, &mut self.random);
         }
         of(&HARMLESS_TO_MEMORY, &mut self.random)
@@ -104,7 +104,7 @@ impl Nemesis {
             }
             OneWay => {
                 let others = self.others(victim);
-                let both = self.random.next().is_multiple_of(2);
+                let both = self.random.bits().is_multiple_of(2);
                 for other in others.into_iter().take(if both { 2 } else { 1 }) {
                     self.cluster.network.cut(NodeId(victim), NodeId(other));
                 }
@@ -130,7 +130,7 @@ impl Nemesis {
             }
             Jump => {
                 for id in self.cluster.ids() {
-                    let delta = (self.random.next() % 20_001) as i64 - 10_000;
+                    let delta = (self.random.bits() % 20_001) as i64 - 10_000;
                     self.cluster.jump_clock(id, delta);
                 }
             }
@@ -151,7 +151,7 @@ impl Nemesis {
     }
 
     fn any(&mut self) -> u64 {
-        1 + self.random.next() % self.cluster.plan.nodes
+        1 + self.random.bits() % self.cluster.plan.nodes
     }
 
     fn others(&self, of: u64) -> Vec<u64> {
@@ -162,7 +162,7 @@ impl Nemesis {
     fn leader(&mut self) -> u64 {
         let groups = self.cluster.groups();
         let mut leaders = groups.iter().filter(|(_, group)| group.replica().is_leader());
-        let skip = self.random.next() as usize % usize::from(self.cluster.plan.shards);
+        let skip = self.random.bits() as usize % usize::from(self.cluster.plan.shards);
         let leader = leaders.nth(skip).map(|(id, _)| *id);
         leader.unwrap_or_else(|| self.any())
     }
@@ -181,7 +181,7 @@ impl Nemesis {
         for id in ids {
             self.cluster.start(*id).await;
             self.book.note(format_args!("n{id} started"));
-            if self.random.next().is_multiple_of(2) {
+            if self.random.bits().is_multiple_of(2) {
                 self.rest(1, 400).await;
             }
         }
@@ -209,7 +209,7 @@ impl Nemesis {
     }
 
     async fn rest(&mut self, low_ms: u64, high_ms: u64) {
-        let us = low_ms * 1_000 + self.random.next() % ((high_ms - low_ms) * 1_000);
+        let us = low_ms * 1_000 + self.random.bits() % ((high_ms - low_ms) * 1_000);
         tokio::time::sleep(Duration::from_micros(us)).await;
     }
 }

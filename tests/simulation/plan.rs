@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use raftcache::transport::sim_random::Random;
+use raftcache::types::random::Random;
 
 /// A known bug that is put back, to see that the checker sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ pub struct Plan {
 impl Plan {
     pub fn new(seed: u64, bug: Bug) -> Self {
         let mut random = Random::new(seed ^ 0x91a4);
-        let mut one_in = |n: u64| random.next().is_multiple_of(n);
+        let mut one_in = |n: u64| random.bits().is_multiple_of(n);
         let nodes = match seed % 25 {
             10 => 1,
             20 => 5,
@@ -67,7 +67,7 @@ impl Plan {
             seed,
             bug,
             nodes: if bug == Bug::None { nodes } else { 3 },
-            shards: 2 + (random.next() % 3) as u16,
+            shards: 2 + (random.bits() % 3) as u16,
             durable,
             delay: low..high,
             drop_probability: if lossy { 0.01 } else { 0.0 },
@@ -75,7 +75,7 @@ impl Plan {
             flush: Duration::from_millis(if bug == Bug::SkipFsync { 50 } else { 1 }),
             snapshot_log_bytes: if compacts { 2 * 1024 } else { 8 << 20 },
             clients: 4,
-            keys: 3 + random.next() % 4,
+            keys: 3 + random.bits() % 4,
             faults: 5,
         }
     }

@@ -53,8 +53,8 @@ async fn readers_of_metrics_never_stop_the_group() {
     let (_, group) = cluster.leader(&[]).await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut readers = Vec::new();
-    for group in cluster.groups.values().cloned() {
-        let stop = Arc::clone(&stop);
+    for group in cluster.groups.values() {
+        let (stop, group) = (Arc::clone(&stop), group.clone());
         readers.push(crate::types::task::spawn("metrics reader", async move {
             let mut looks = 0u64;
             while !stop.load(Ordering::Relaxed) {

@@ -73,7 +73,8 @@ async fn frames_and_moments(one_timer: bool) -> (usize, usize) {
             let config = MachineConfig { bytes_max: 1 << 20, hash_seed: 3, owned: SlotSet::all() };
             let key = LogKey { group, replica: ReplicaId(node.0) };
             let machine = Machine::new(config);
-            let replica = Replica::start(key, node, machine, false, deps.clone()).await.unwrap();
+            let replica =
+                Box::pin(Replica::start(key, node, machine, false, deps.clone())).await.unwrap();
             handler.0.write().insert(group, replica);
         }
         nodes.insert(node, handler);

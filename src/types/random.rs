@@ -1,4 +1,4 @@
-//! The simulation's own random numbers: their sequence never changes with a library's version.
+//! Random numbers of simulations and load: their sequence never changes with a library's version.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,11 +12,11 @@ impl Random {
     pub fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         // Seeds that differ in few bits shall not begin alike.
-        Random(random.next())
+        Random(random.bits())
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,7 +26,7 @@ impl Random {
 
     /// A number of 0 to 1, without 1.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// A time within `range`; its start if it is empty.
@@ -44,8 +44,8 @@ mod tests {
     fn follows_the_published_sequence() {
         // First outputs of SplitMix64 for the state 0.
         let mut random = Random(0);
-        assert_eq!(random.next(), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(random.next(), 0x6e78_9e6a_a1b9_65f4);
+        assert_eq!(random.bits(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(random.bits(), 0x6e78_9e6a_a1b9_65f4);
     }
 
     #[test]
