@@ -28,6 +28,7 @@ const NAMES: &[&str] = &[
     "command",
     "group queue",
     "writes queued at the shard",
+    "bytes queued at the shard",
     "reads queued at the shard",
     "forward queue",
     "request id sessions",

@@ -196,7 +196,10 @@ impl Formation {
 
     fn decide(&self, known: BTreeMap<NodeId, u128>) -> Verdict {
         let (count, expected) = (known.len(), self.expected_nodes);
-        let lowest = known.keys().next().copied().unwrap_or(self.me.node);
+        // Only a seed founds, the lowest one: every node hears the same seeds, but not the same
+        // callers, and two founders would make two clusters.
+        let seeds = self.answers.values().map(|founder| founder.node).min();
+        let lowest = seeds.unwrap_or(self.me.node);
         if count < expected {
             return Verdict::Wait(Missing::Nodes { known: count, expected });
         }

@@ -57,7 +57,9 @@ impl Controller {
 
     fn stand(&self, standing: Standing) {
         self.inner.standing.send_if_modified(|now| {
-            let changed = *now != standing;
+            // Nothing that goes on elsewhere makes a failure good.
+            let stuck = matches!(now, Standing::Failed { .. } | Standing::StoreLost { .. });
+            let changed = !stuck && *now != standing;
             if changed {
                 tracing::info!(?standing, "controller");
                 *now = standing;

@@ -274,6 +274,12 @@ async fn make_host(
     let opened = crate::storage::disk::offload(&environment.disk, move || {
         let shards = SnapshotFiles::new(Arc::clone(&disk), dir.join("snapshots"))?;
         let shards = if durable { shards } else { shards.without_sync() };
+        if !durable {
+            // Replicas of an earlier life never come back: neither do their snapshots.
+            for key in shards.keys()? {
+                shards.remove(key)?;
+            }
+        }
         let control = SnapshotFiles::new(Arc::clone(&disk), dir.join("controller-snapshots"))?;
         anyhow::Ok((shards, control, ReplicasStarted::open(disk, &dir)?))
     });

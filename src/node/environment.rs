@@ -10,14 +10,15 @@ use crate::config::{Config, Durability};
 use crate::controller::{FoundersFile, FoundersStore};
 use crate::storage::disk::{Disk, RealDisk};
 use crate::storage::identity::{DirLock, Identity, boot_id};
+use crate::storage::replicas_started::ReplicasStarted;
 use crate::storage::sled_wal::{self, FlushMode, SledWal};
 use crate::storage::wal::{self, Wal};
 use crate::transport::SharedTransport;
 use crate::transport::options::PeerOptions;
 use crate::transport::tonic_peer::TonicTransport;
-use crate::types::NodeId;
 use crate::types::clock::{SharedClock, SystemClock};
 use crate::types::metrics::Metrics;
+use crate::types::{GroupId, NodeId};
 
 /// Transport, disks, clock and identity of a node.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ pub struct Environment {
 /// What the real environment holds besides: released when the node has stopped.
 #[derive(Debug)]
 pub struct DataDir {
-    identity: Identity,
+    pub(super) identity: Arc<Identity>,
     wals: Vec<Arc<SledWal>>,
     /// Keeps other processes out.
     _lock: DirLock,
@@ -77,20 +78,24 @@ impl Environment {
             .with_context(|| format!("node.data_dir: cannot create {}", dir.display()))?;
         let lock = DirLock::acquire(dir)?;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let identity = Identity::start(Arc::clone(&disk), dir, boot_id(), rand::random)?;
+        let unflushed = config.durability == Durability::WalAsync;
+        let identity = Identity::start(Arc::clone(&disk), dir, boot_id(), unflushed, rand::random)?;
         let metrics = Metrics::new();
         let control = open_wal(&dir.join("controller"), &metrics, FlushMode::Always)?;
         let interval = Duration::from_millis(config.wal.flush_interval_ms);
-        let (shard_wal, logs_survive) = match config.durability {
-            Durability::Memory => (None, false),
-            Durability::Wal => {
-                (Some(open_wal(&dir.join("wal"), &metrics, FlushMode::Always)?), true)
-            }
-            Durability::WalAsync => {
-                let wal = open_wal(&dir.join("wal"), &metrics, FlushMode::Every(interval))?;
-                (Some(wal), !identity.lost_unflushed())
-            }
+        let mode = match config.durability {
+            Durability::Memory => None,
+            Durability::Wal => Some(FlushMode::Always),
+            Durability::WalAsync => Some(FlushMode::Every(interval)),
         };
+        let shard_wal = match mode {
+            Some(mode) => Some(open_wal(&dir.join("wal"), &metrics, mode)?),
+            None => None,
+        };
+        if let Some(wal) = &shard_wal {
+            note_missing_logs(&identity, &disk, dir, wal.as_ref())?;
+        }
+        let logs_survive = shard_wal.is_some() && !identity.loss_untold();
         let node = NodeId(config.node.id);
         let transport = TonicTransport::new(node, Arc::clone(&metrics), peer_options(config));
         let environment = Environment {
@@ -109,8 +114,28 @@ impl Environment {
             metrics,
         };
         let wals = std::iter::once(control).chain(shard_wal).collect();
-        Ok((environment, DataDir { identity, wals, _lock: lock }))
+        Ok((environment, DataDir { identity: Arc::new(identity), wals, _lock: lock }))
     }
+}
+
+/// A replica that ran here and has no log (the store was damaged and moved aside, or somebody
+/// removed it) is lost: remembered until the cluster knows.
+fn note_missing_logs(
+    identity: &Identity,
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    wal: &dyn Wal,
+) -> anyhow::Result<()> {
+    let present = wal.keys()?;
+    let started = ReplicasStarted::open(Arc::clone(disk), dir)?;
+    let shards = started.keys().filter(|key| key.group != GroupId::CONTROLLER);
+    let missing: Vec<String> =
+        shards.filter(|key| !present.contains(key)).map(|key| key.to_string()).collect();
+    if !missing.is_empty() {
+        tracing::error!(?missing, "replicas that ran here have no log any more");
+        identity.note_loss()?;
+    }
+    Ok(())
 }
 
 fn peer_options(config: &Config) -> PeerOptions {

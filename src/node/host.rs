@@ -99,7 +99,10 @@ impl Host {
         let group = group.map_err(|error| self.start_error(key, &error))?;
         if !ran_before && durable {
             // The log holds a mark by now, so an empty one can be told from a lost one.
-            self.remember_started(key).await?;
+            if let Err(error) = self.remember_started(key).await {
+                group.shutdown().await;
+                return Err(self.log_lost(key, format!("its start cannot be noted: {error}")));
+            }
         }
         self.registry.insert(key.group, group);
         Ok(())
@@ -109,6 +112,8 @@ impl Host {
         match error {
             StartError::LogLost(_) => self.log_lost(key, "its log is gone".to_owned()),
             StartError::Wal(wal) if wal.is_damage() => self.log_lost(key, wal.to_string()),
+            // Log or snapshot were not readable as written: for this life it is as good as lost.
+            StartError::Recovery(why) => self.log_lost(key, why.clone()),
             other => HostError::Failed(Reason::Internal { detail: other.to_string() }.into()),
         }
     }
@@ -128,12 +133,14 @@ impl Host {
             return Ok(());
         }
         let (files, wal) = (Arc::clone(&self.shard_deps.files), self.shard_deps.wal.clone());
+        let started = Arc::clone(&self.started);
         let inside = Arc::clone(&files);
         let removed = files.offload(move || {
             if let Some(wal) = wal {
                 wal.remove(key).map_err(|e| e.to_string())?;
             }
-            inside.remove(key).map_err(|e| e.to_string())
+            inside.remove(key).map_err(|e| e.to_string())?;
+            started.lock().remove(key).map(|_| ()).map_err(|e| e.to_string())
         });
         let failed = |detail| HostError::Failed(Reason::Internal { detail }.into());
         removed.await.map_err(failed)
@@ -205,10 +212,19 @@ impl ControllerHost for Host {
     ) -> BoxFuture<'static, Result<Replica<ClusterStateMachine>, Error>> {
         let key = LogKey { group: GroupId::CONTROLLER, replica };
         let machine = ClusterStateMachine::default();
-        // Whether it ran before is known to the founders' file, which the controller checks.
-        let start = Replica::start(key, self.node, machine, false, self.control_deps.clone());
+        let (deps, node, started) =
+            (self.control_deps.clone(), self.node, Arc::clone(&self.started));
+        let internal = |detail: String| Error::from(Reason::Internal { detail });
         Box::pin(async move {
-            start.await.map_err(|e| Reason::Internal { detail: e.to_string() }.into())
+            // The same guard as for shards: a founder whose log is gone must not vote (INV-2).
+            let before = Arc::clone(&started);
+            let ran = deps.files.offload(move || before.lock().contains(key)).await;
+            let files = Arc::clone(&deps.files);
+            let replica = Replica::start(key, node, machine, ran, deps).await;
+            let replica = replica.map_err(|e| internal(e.to_string()))?;
+            let noted = files.offload(move || started.lock().insert(key)).await;
+            noted.map_err(|e| internal(e.to_string()))?;
+            Ok(replica)
         })
     }
 }

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::core::{Node, NodeSettings, StopTimes};
 use super::environment::{DataDir, Environment};
 use crate::config::Config;
+use crate::controller::Standing;
 use crate::front::{DoorHandle, FrontLimits, serve_grpc, serve_http};
 use crate::raft::settings::RaftSettings;
 use crate::service::{Execute, Limits, Options};
 use crate::transport::server;
-use crate::types::NodeId;
+use crate::types::{NodeId, task};
 
 /// A node whose doors are open.
 pub struct Served {
@@ -42,6 +43,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Served> {
     let http = bind("listen.http", listen.http).await?;
     let metrics = Arc::clone(&environment.metrics);
     let node = Node::start(settings(config), environment).await?;
+    tell_loss(&node, &data);
     let (doors_cancel, peers_cancel) = (CancellationToken::new(), CancellationToken::new());
     let id = NodeId(config.node.id);
     let peers = server::serve(id, peer, node.handler(), Arc::clone(&metrics), peers_cancel.clone());
@@ -106,6 +108,26 @@ impl Served {
         let data = self.data;
         tokio::task::spawn_blocking(move || data.close()).await?
     }
+}
+
+/// Once the cluster has taken note that this store's replicas are lost, the store may forget it.
+fn tell_loss(node: &Node, data: &DataDir) {
+    let mut standing = node.controller().standing();
+    let identity = Arc::clone(&data.identity);
+    if !identity.loss_untold() {
+        return;
+    }
+    task::spawn("tell loss", async move {
+        let registered = |s: &Standing| matches!(s, Standing::Registered { .. });
+        if standing.wait_for(registered).await.is_err() {
+            // The node stopped before it could tell: the next life will.
+            return;
+        }
+        let told = tokio::task::spawn_blocking(move || identity.loss_told()).await;
+        if let Ok(Err(error)) = told {
+            tracing::warn!(%error, "the store still remembers a loss that the cluster knows");
+        }
+    });
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -18,7 +18,7 @@ use super::touches::Touches;
 use crate::codec::log_record::{encode_batch, write_bytes};
 use crate::core::machine::Machine;
 use crate::types::clock::{Instant, now};
-use crate::types::limits::{BATCH_BYTES_MAX, BATCH_WRITES_MAX};
+use crate::types::limits::{BATCH_BYTES_MAX, BATCH_WRITES_MAX, GROUP_QUEUE_BYTES_MAX};
 use crate::types::metrics::Metrics;
 use crate::types::{Batch, Error, Reason, Reply, Write};
 
@@ -46,6 +46,8 @@ struct Pending {
 pub struct BatchQueue {
     tx: mpsc::Sender<Pending>,
     queued: Arc<AtomicUsize>,
+    /// Bytes of what is queued.
+    queued_bytes: Arc<AtomicUsize>,
     limit: usize,
 }
 
@@ -68,13 +70,20 @@ impl BatchQueue {
         if self.queued.load(Ordering::Relaxed) + count > self.limit {
             return Err(exhausted());
         }
-        let bytes = writes.iter().map(write_bytes).sum();
+        let bytes: usize = writes.iter().map(write_bytes).sum();
+        if self.queued_bytes.load(Ordering::Relaxed) > GROUP_QUEUE_BYTES_MAX {
+            let (what, limit) = ("bytes queued at the shard", GROUP_QUEUE_BYTES_MAX as u64);
+            return Err(Error::from(Reason::ResourceExhausted { what, limit })
+                .retry_after(Duration::from_millis(20)));
+        }
         let state = Arc::new(AtomicU8::new(QUEUED));
         let (reply, answer) = oneshot::channel();
         let pending = Pending { writes, bytes, state: Arc::clone(&state), reply };
         self.queued.fetch_add(count, Ordering::Relaxed);
+        self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Err(error) = self.tx.try_send(pending) {
             self.queued.fetch_sub(count, Ordering::Relaxed);
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return Err(match error {
                 mpsc::error::TrySendError::Full(_) => exhausted(),
                 mpsc::error::TrySendError::Closed(_) => Reason::Stopping.into(),
@@ -110,6 +119,7 @@ pub struct Batcher {
     metrics: Arc<Metrics>,
     rx: mpsc::Receiver<Pending>,
     queued: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
     backlog: VecDeque<Pending>,
     in_flight: FuturesOrdered<BoxFuture<'static, (Option<WriteResult>, Shares)>>,
     in_flight_max: usize,
@@ -127,7 +137,13 @@ impl Batcher {
         let in_flight_max = replica.settings().batches_in_flight;
         let (tx, rx) = mpsc::channel(limit);
         let queued = Arc::new(AtomicUsize::new(0));
-        let queue = BatchQueue { tx, queued: Arc::clone(&queued), limit };
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let queue = BatchQueue {
+            tx,
+            queued: Arc::clone(&queued),
+            queued_bytes: Arc::clone(&queued_bytes),
+            limit,
+        };
         let batcher = Batcher {
             replica,
             clock,
@@ -135,6 +151,7 @@ impl Batcher {
             metrics,
             rx,
             queued,
+            queued_bytes,
             backlog: VecDeque::new(),
             in_flight: FuturesOrdered::new(),
             in_flight_max,
@@ -182,6 +199,7 @@ impl Batcher {
             }
             let Some(next) = self.backlog.pop_front() else { break };
             self.queued.fetch_sub(next.writes.len(), Ordering::Relaxed);
+            self.queued_bytes.fetch_sub(next.bytes, Ordering::Relaxed);
             let taken =
                 next.state.compare_exchange(QUEUED, PROPOSED, Ordering::AcqRel, Ordering::Acquire);
             if taken.is_ok() {

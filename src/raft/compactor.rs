@@ -15,6 +15,9 @@ use super::types::TypeConfig;
 /// A snapshot that takes longer is not waited for; the next growth of the log looks again.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Longest until the log is looked at again although nothing was appended.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Bytes of log that start a snapshot, of a machine that holds `live` bytes.
 pub fn budget(snapshot_log_bytes: u64, live: u64) -> u64 {
     snapshot_log_bytes.max(live / 2)
@@ -40,7 +43,12 @@ pub async fn run<M: StateMachine>(
     log_bytes: u64,
 ) {
     loop {
-        log.grown().await;
+        // A log that is full grows no more, and what fills it may be applied only later.
+        tokio::select! {
+            biased;
+            () = log.grown() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
         let (live, applied) = {
             let state = machine.read();
             (state.machine.live_bytes(), state.applied.map(|id| id.index))

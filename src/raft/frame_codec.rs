@@ -23,6 +23,8 @@ pub struct AppendExtras {
     /// Milliseconds since the send time of the last append that a quorum acknowledged;
     /// `u64::MAX` if there is none.
     pub quorum_age_ms: u64,
+    /// An index whose state holds every write that the leader acknowledged before it sent this.
+    pub complete_index: u64,
     /// Digest of the leader's machine at an applied index (INV-3), if it has one to compare.
     pub checkpoint: Option<(u64, u64)>,
 }
@@ -49,6 +51,7 @@ pub fn encode_append(
     put_log_id_option(&mut out, request.leader_commit.as_ref());
     out.put_u64_le(extras.echo_ms);
     out.put_u64_le(extras.quorum_age_ms);
+    out.put_u64_le(extras.complete_index);
     match extras.checkpoint {
         None => out.put_u8(0),
         Some((index, digest)) => {
@@ -82,6 +85,7 @@ pub fn decode_append(
     let leader_commit = get_log_id_option(&mut input)?;
     let echo_ms = wire::get_u64(&mut input, "echo")?;
     let quorum_age_ms = wire::get_u64(&mut input, "quorum age")?;
+    let complete_index = wire::get_u64(&mut input, "complete index")?;
     let checkpoint = match wire::get_u8(&mut input, "checkpoint")? {
         0 => None,
         1 => Some((
@@ -102,7 +106,7 @@ pub fn decode_append(
     }
     wire::finish(&input, "append")?;
     let request = AppendEntriesRequest { vote, prev_log_id, entries, leader_commit };
-    Ok((request, AppendExtras { echo_ms, quorum_age_ms, checkpoint }))
+    Ok((request, AppendExtras { echo_ms, quorum_age_ms, complete_index, checkpoint }))
 }
 
 const SUCCESS: u8 = 0;
@@ -184,7 +188,12 @@ mod tests {
 
     #[test]
     fn append_round_trips() {
-        let extras = AppendExtras { echo_ms: 5, quorum_age_ms: 9, checkpoint: Some((64, 77)) };
+        let extras = AppendExtras {
+            echo_ms: 5,
+            quorum_age_ms: 9,
+            complete_index: 8,
+            checkpoint: Some((64, 77)),
+        };
         for n in [0, 1, 5, 40] {
             let sent = request(n);
             let (got, got_extras) =

@@ -1,10 +1,12 @@
 //! How old what a follower shows can be, without synchronised clocks.
 //!
 //! A follower answers every append with its own clock `e`. The leader sends the newest `e` it has
-//! seen back with the next append, together with the age `q` of its last quorum acknowledgement.
-//! When the follower has applied the commit index that came along, what it shows holds every write
-//! acknowledged before real time `e - q`: the leader sent after it had seen `e`, and no other leader
-//! can have acknowledged a write before the quorum round of age `q` began.
+//! seen back with the next append, together with the age `q` of its last quorum acknowledgement and
+//! the index it has itself applied after it looked at `e`. When the follower has applied that index
+//! too, what it shows holds every write acknowledged before real time `e - q`: this leader applies
+//! before it acknowledges, its own term's first entry comes after all that its predecessors
+//! acknowledged, and no later leader can have acknowledged a write before the quorum round of age `q`
+//! began.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,13 +36,14 @@ impl FreshnessTracker {
         u64::try_from(now().duration_since(self.start).as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    /// An append arrived with an echo of our clock, the leader's quorum age and its commit index.
-    pub fn heard(&self, echo_ms: u64, quorum_age_ms: u64, commit_index: u64, applied_index: u64) {
+    /// An append arrived with an echo of our clock, the leader's quorum age and the index whose
+    /// state is complete.
+    pub fn heard(&self, echo_ms: u64, quorum_age_ms: u64, complete_index: u64, applied_index: u64) {
         if echo_ms == 0 || quorum_age_ms == u64::MAX {
             return;
         }
         let worth = echo_ms.saturating_sub(quorum_age_ms);
-        if applied_index >= commit_index {
+        if applied_index >= complete_index {
             self.fresh_as_of.fetch_max(worth, Ordering::AcqRel);
             return;
         }
@@ -50,7 +53,7 @@ impl FreshnessTracker {
             if let Some((_, reached)) = pending.take() {
                 self.fresh_as_of.fetch_max(reached, Ordering::AcqRel);
             }
-            *pending = Some((commit_index, worth));
+            *pending = Some((complete_index, worth));
         }
     }
 

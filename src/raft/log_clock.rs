@@ -43,7 +43,8 @@ impl LogClock {
         let wall_us = self.wall.wall_ms().saturating_mul(MS);
         let log_time_us = log_time_ms.saturating_mul(MS);
         let shown_us = match *running {
-            Some(before) if before.term == term => {
+            // Term 0: no leader is known at the moment, which is no new leadership.
+            Some(before) if before.term == term || term == 0 => {
                 let elapsed = at.saturating_duration_since(before.at).as_micros();
                 let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
                 before.shown_us.saturating_add(pace(before.shown_us, elapsed, wall_us))
@@ -51,6 +52,7 @@ impl LogClock {
             _ => wall_us,
         };
         let shown_us = shown_us.max(log_time_us);
+        let term = if term == 0 { running.map_or(0, |before| before.term) } else { term };
         *running = Some(Running { term, at, shown_us });
         shown_us / MS
     }

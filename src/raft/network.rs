@@ -49,6 +49,8 @@ pub struct NetworkContext {
     pub(super) digests: Arc<Digests>,
     /// Appends in flight to one follower.
     pub(super) appends_in_flight: usize,
+    /// Term and index up to which this replica's machine is applied.
+    pub(super) applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// Longest wait for the answer to an append that carries entries.
     pub(super) append_timeout: Duration,
     /// Newest clock each follower answered with. Held for moments.
@@ -63,6 +65,7 @@ impl NetworkContext {
         transport: SharedTransport,
         files: Arc<SnapshotFiles>,
         digests: Arc<Digests>,
+        applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
         appends_in_flight: usize,
         append_timeout: Duration,
     ) -> Self {
@@ -71,6 +74,7 @@ impl NetworkContext {
             transport,
             files,
             digests,
+            applied,
             appends_in_flight,
             append_timeout,
             echoes: Arc::default(),
@@ -165,9 +169,17 @@ impl<M: StateMachine> PeerNetwork<M> {
             true => soft_ttl,
             false => self.context.append_timeout,
         };
+        // In this order: what this leader has applied by now holds every write it acknowledged
+        // before the follower's clock showed the echo. A leader that has applied nothing of its
+        // own term may not know yet what its predecessor acknowledged.
+        let echo_ms = self.echo.load(Ordering::Acquire);
+        let quorum_age_ms = self.context.quorum_age_ms();
+        let (term, complete_index) = (self.context.applied)();
+        let leads = term == request.vote.leader_id.term;
         let extras = AppendExtras {
-            echo_ms: self.echo.load(Ordering::Acquire),
-            quorum_age_ms: self.context.quorum_age_ms().unwrap_or(u64::MAX),
+            echo_ms,
+            quorum_age_ms: quorum_age_ms.filter(|_| leads).unwrap_or(u64::MAX),
+            complete_index,
             checkpoint: self.context.digests.newest(),
         };
         let call = self.context.transport.call(

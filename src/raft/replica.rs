@@ -29,7 +29,7 @@ use super::network::{NetworkContext, NetworkFactory};
 use super::settings::RaftSettings;
 use super::snapshot_receive::SnapshotReceiver;
 use super::state_store::{SharedMachine, StateStore};
-use super::types::{ReplicaNode, TypeConfig};
+use super::types::{ReplicaNode, TypeConfig, term_of};
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::storage::wal::{self, Wal};
 use crate::transport::SharedTransport;
@@ -140,11 +140,17 @@ impl<M: StateMachine> Replica<M> {
         let digests = Arc::new(Digests::default());
         let store = StateStore::new(key, machine, Arc::clone(&deps.files), Arc::clone(&digests));
         let machine = store.shared();
+        let looked_at = Arc::clone(&machine);
+        let applied = move || {
+            let state = looked_at.read();
+            state.applied.map_or((0, 0), |id| (term_of(&id), id.index))
+        };
         let context = NetworkContext::new(
             key.group,
             Arc::clone(&deps.transport),
             Arc::clone(&deps.files),
             Arc::clone(&digests),
+            Arc::new(applied),
             deps.settings.appends_in_flight,
             Duration::from_millis(deps.settings.election_ms_min),
         );

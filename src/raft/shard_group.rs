@@ -179,7 +179,9 @@ impl ShardGroup {
     /// `TICK_INTERVAL`, shared by all that wait.
     async fn tick(&self, due_ms: u64, deadline: Instant) -> Result<(), Error> {
         let inner = &self.inner;
-        let mut ticked = inner.ticked.lock().await;
+        let late = |_| Error::from(Reason::ReadFailed { detail: "deadline passed".to_owned() });
+        let mut ticked =
+            tokio::time::timeout_at(deadline, inner.ticked.lock()).await.map_err(late)?;
         if inner.replica.with_machine(Machine::log_time_ms) >= due_ms {
             return Ok(());
         }

@@ -27,6 +27,9 @@ pub struct AppliedMachine<M> {
     pub applied: Option<LogId>,
     /// Last applied membership.
     pub membership: StoredMembership,
+    /// Snapshots installed since this process began: a builder whose machine was replaced must not
+    /// commit what it has.
+    pub installs: u64,
 }
 
 /// Shared between openraft's apply task and our readers. A parking_lot lock: held for one entry or
@@ -56,14 +59,18 @@ pub struct StateStore<M: StateMachine> {
     shared: SharedMachine<M>,
     files: Arc<SnapshotFiles>,
     digests: Arc<Digests>,
+    /// Held while the current snapshot file and the machine change together. A tokio lock: held
+    /// across file work.
+    installing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<M: StateMachine> StateStore<M> {
     /// A fresh machine; openraft installs the current snapshot and replays the log by itself.
     pub fn new(key: LogKey, machine: M, files: Arc<SnapshotFiles>, digests: Arc<Digests>) -> Self {
-        let fresh =
-            AppliedMachine { machine, applied: None, membership: StoredMembership::default() };
-        StateStore { key, shared: Arc::new(RwLock::new(fresh)), files, digests }
+        let membership = StoredMembership::default();
+        let fresh = AppliedMachine { machine, applied: None, membership, installs: 0 };
+        let installing = Arc::default();
+        StateStore { key, shared: Arc::new(RwLock::new(fresh)), files, digests, installing }
     }
 
     /// Handle for readers.
@@ -74,7 +81,9 @@ impl<M: StateMachine> StateStore<M> {
     fn apply_one(&self, entry: Entry) -> Result<Applied, io::Error> {
         let mut state = self.shared.write();
         let index = entry.log_id.index;
-        assert!(state.applied.is_none_or(|id| id.index < index), "entries apply once, in order");
+        // openraft's storage suite begins anywhere; after that there is no hole.
+        let follows = state.applied.is_none_or(|id| id.index + 1 == index);
+        assert!(follows, "entries apply once, in order: {index} after {:?}", state.applied);
         let applied = match entry.payload {
             EntryPayload::Blank => Applied::Nothing,
             EntryPayload::Normal(payload) => {
@@ -133,6 +142,8 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
             shared: Arc::clone(&self.shared),
             files: Arc::clone(&self.files),
             meta,
+            installs: state.installs,
+            installing: Arc::clone(&self.installing),
         }
     }
 
@@ -141,6 +152,7 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
         meta: &SnapshotMeta,
         snapshot: SnapshotData<M>,
     ) -> Result<(), io::Error> {
+        let _installing = self.installing.lock().await;
         let machine = match snapshot {
             SnapshotData::Received { writer, machine } => {
                 let bytes = encode_meta(meta);
@@ -159,24 +171,32 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
             machine,
             applied: meta.last_log_id,
             membership: meta.last_membership.clone(),
+            installs: state.installs + 1,
         };
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<M>>, io::Error> {
-        let files = Arc::clone(&self.files);
-        let key = self.key;
-        let Some(file) = self.files.offload(move || files.current(key)).await? else {
-            return Ok(None);
-        };
-        let StoredMeta(meta) = postcard::from_bytes(&file.meta)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{key}: {e}")))?;
-        Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }))
+        current_snapshot(&self.files, self.key).await
     }
 }
 
 /// openraft's snapshot of such a machine.
 pub type SnapshotOf<M> = openraft::alias::SnapshotOf<TypeConfig, SnapshotData<M>>;
+
+/// The current snapshot file with the metadata stored in it.
+async fn current_snapshot<M: StateMachine>(
+    files: &Arc<SnapshotFiles>,
+    key: LogKey,
+) -> Result<Option<SnapshotOf<M>>, io::Error> {
+    let look = Arc::clone(files);
+    let Some(file) = files.offload(move || look.current(key)).await? else {
+        return Ok(None);
+    };
+    let StoredMeta(meta) = postcard::from_bytes(&file.meta)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{key}: {e}")))?;
+    Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }))
+}
 
 /// Metadata as stored in the file and sent ahead of the chunks.
 pub fn encode_meta(meta: &SnapshotMeta) -> Bytes {
@@ -215,6 +235,9 @@ pub struct SnapshotBuilder<M: StateMachine> {
     shared: SharedMachine<M>,
     files: Arc<SnapshotFiles>,
     meta: SnapshotMeta,
+    /// Of the machine that is walked.
+    installs: u64,
+    installing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<M: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
@@ -222,28 +245,44 @@ impl<M: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<M>, io::Error> {
         let result = self.walk().await;
-        self.shared.write().machine.snapshot_end();
-        let file = result?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotData::File(file) })
+        {
+            let mut state = self.shared.write();
+            if state.installs == self.installs {
+                state.machine.snapshot_end();
+            }
+        }
+        result?;
+        // The one just built, or the one that was installed meanwhile.
+        let current = current_snapshot(&self.files, self.key).await?;
+        current.ok_or_else(|| io::Error::other("the snapshot just written is gone"))
     }
 }
 
 impl<M: StateMachine> SnapshotBuilder<M> {
-    async fn walk(&self) -> Result<SnapshotFile, io::Error> {
+    /// Writes and commits the file, unless a snapshot of the leader replaces the machine first:
+    /// then that one is the newer, and what was walked is no state of the new machine.
+    async fn walk(&self) -> Result<(), io::Error> {
         let (files, key) = (Arc::clone(&self.files), self.key);
         let mut writer = self.files.offload(move || files.begin(key, "built")).await?;
         loop {
-            let chunk = self.shared.write().machine.snapshot_chunk(SNAPSHOT_CHUNK_BYTES);
+            let chunk = {
+                let mut state = self.shared.write();
+                if state.installs != self.installs {
+                    return Ok(());
+                }
+                state.machine.snapshot_chunk(SNAPSHOT_CHUNK_BYTES)
+            };
             let Some(chunk) = chunk else { break };
             writer =
                 self.files.offload(move || writer.append_chunk(chunk).map(|()| writer)).await?;
             // The group goes on between two chunks.
             tokio::task::yield_now().await;
         }
-        let meta = encode_meta(&self.meta);
-        self.files.offload(move || writer.commit(meta)).await?;
-        let (files, key) = (Arc::clone(&self.files), self.key);
-        let current = self.files.offload(move || files.current(key)).await?;
-        current.ok_or_else(|| io::Error::other("the snapshot just written is gone"))
+        let _not_installing = self.installing.lock().await;
+        if self.shared.read().installs == self.installs {
+            let meta = encode_meta(&self.meta);
+            self.files.offload(move || writer.commit(meta)).await?;
+        }
+        Ok(())
     }
 }

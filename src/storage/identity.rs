@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -59,6 +60,10 @@ pub struct Previous {
     pub boot_id: Option<String>,
     /// It stopped in order, everything flushed.
     pub clean: bool,
+    /// It acknowledged before flushing (`wal-async`).
+    pub unflushed: bool,
+    /// It knew of lost writes that the cluster had not been told of.
+    pub loss_untold: bool,
 }
 
 impl Previous {
@@ -87,15 +92,24 @@ pub struct Identity {
     /// How the process before left it, `None` at the first start.
     pub previous: Option<Previous>,
     boot_id: Option<String>,
+    /// Writes are acknowledged before they are flushed.
+    unflushed: bool,
+    /// Writes were lost, and the cluster has not been told yet: kept over restarts until it has.
+    loss_untold: AtomicBool,
 }
 
-fn encode(store_id: u128, incarnation: u64, boot_id: Option<&str>, clean: bool) -> Vec<u8> {
+/// Bits of the state byte.
+const CLEAN: u8 = 1;
+const UNFLUSHED: u8 = 2;
+const LOSS_UNTOLD: u8 = 4;
+
+fn encode(store_id: u128, incarnation: u64, boot_id: Option<&str>, state: u8) -> Vec<u8> {
     let mut out = BytesMut::new();
     out.put_u8(FORMAT);
     out.put_u64_le((store_id >> 64) as u64);
     out.put_u64_le(store_id as u64);
     out.put_u64_le(incarnation);
-    out.put_u8(u8::from(clean));
+    out.put_u8(state);
     put_bytes(&mut out, boot_id.unwrap_or_default().as_bytes());
     seal(&out)
 }
@@ -109,21 +123,29 @@ fn decode(bytes: Vec<u8>) -> Result<(u128, u64, Previous), wire::Error> {
     let high = get_u64(&mut input, "store id")?;
     let low = get_u64(&mut input, "store id")?;
     let incarnation = get_u64(&mut input, "incarnation")?;
-    let clean = get_u8(&mut input, "clean mark")? == 1;
+    let state = get_u8(&mut input, "state")?;
     let boot_id = String::from_utf8(get_bytes(&mut input, "boot id")?.into())
         .map_err(|_| wire::Error::Malformed { what: "boot id" })?;
     wire::finish(&input, "identity")?;
     let boot_id = Some(boot_id).filter(|id| !id.is_empty());
-    Ok((u128::from(high) << 64 | u128::from(low), incarnation, Previous { boot_id, clean }))
+    let previous = Previous {
+        boot_id,
+        clean: state & CLEAN != 0,
+        unflushed: state & UNFLUSHED != 0,
+        loss_untold: state & LOSS_UNTOLD != 0,
+    };
+    Ok((u128::from(high) << 64 | u128::from(low), incarnation, previous))
 }
 
 impl Identity {
     /// Takes `dir` into use: draws a store id by `draw` if it has none, counts the start, and takes
-    /// the clean mark off, durably. `boot_id` is that of the running system (see `boot_id`).
+    /// the clean mark off, durably. `boot_id` is that of the running system (see `boot_id`);
+    /// `unflushed` says that writes will be acknowledged before they are flushed.
     pub fn start(
         disk: Arc<dyn Disk>,
         dir: &Path,
         boot_id: Option<String>,
+        unflushed: bool,
         draw: impl FnOnce() -> u128,
     ) -> Result<Self, Error> {
         disk.create_dir(dir)?;
@@ -140,13 +162,33 @@ impl Identity {
             None => (draw(), 0, None),
         };
         let incarnation = starts + 1;
-        let identity = Identity { disk, path, store_id, incarnation, previous, boot_id };
+        let lost = previous.as_ref().is_some_and(|p| {
+            p.loss_untold || (p.unflushed && p.lost_unflushed(boot_id.as_deref()))
+        });
+        let loss_untold = AtomicBool::new(lost);
+        let identity = Identity {
+            disk,
+            path,
+            store_id,
+            incarnation,
+            previous,
+            boot_id,
+            unflushed,
+            loss_untold,
+        };
         identity.write(false)?;
         Ok(identity)
     }
 
     fn write(&self, clean: bool) -> Result<(), Error> {
-        let bytes = encode(self.store_id, self.incarnation, self.boot_id.as_deref(), clean);
+        let mut state = if clean { CLEAN } else { 0 };
+        if self.unflushed {
+            state |= UNFLUSHED;
+        }
+        if self.loss_untold.load(Ordering::Acquire) {
+            state |= LOSS_UNTOLD;
+        }
+        let bytes = encode(self.store_id, self.incarnation, self.boot_id.as_deref(), state);
         Ok(disk::replace(self.disk.as_ref(), &self.path, &bytes)?)
     }
 
@@ -155,9 +197,24 @@ impl Identity {
         self.write(true)
     }
 
-    /// Whether what was written but not flushed before this start may be lost (see `Previous`).
-    pub fn lost_unflushed(&self) -> bool {
-        self.previous.as_ref().is_some_and(|p| p.lost_unflushed(self.boot_id.as_deref()))
+    /// Whether acknowledged writes are lost that the cluster has not been told of: at this start,
+    /// or at an earlier one that ended before it could tell.
+    pub fn loss_untold(&self) -> bool {
+        self.loss_untold.load(Ordering::Acquire)
+    }
+
+    /// Writes are lost (a damaged log was moved aside): remembered durably until it is told.
+    pub fn note_loss(&self) -> Result<(), Error> {
+        self.loss_untold.store(true, Ordering::Release);
+        self.write(false)
+    }
+
+    /// The cluster knows that this store's replicas are lost.
+    pub fn loss_told(&self) -> Result<(), Error> {
+        if !self.loss_untold.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.write(false)
     }
 }
 

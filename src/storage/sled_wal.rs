@@ -187,8 +187,12 @@ impl Wal for SledWal {
     fn open(&self, key: LogKey) -> Result<Recovered, Error> {
         let db = self.db()?;
         let (state, recovered) = guarded(&self.path, || self.read_log(&db, key))?;
-        let before = self.shared.logs.lock().insert(key, state);
-        assert!(before.is_none(), "{key} is opened once");
+        let mut logs = self.shared.logs.lock();
+        if logs.contains_key(&key) {
+            let detail = format!("{key} was opened before by this process");
+            return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, detail).into());
+        }
+        logs.insert(key, state);
         Ok(recovered)
     }
 

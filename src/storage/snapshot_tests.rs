@@ -166,23 +166,30 @@ fn a_committed_snapshot_survives_a_crash_and_an_unfinished_one_leaves_the_old() 
 fn a_store_keeps_its_name_counts_its_starts_and_knows_how_it_stopped() {
     let disk = SimFiles::new(1);
     let start = |boot: &str, draw: u128| {
-        Identity::start(simulated(&disk), Path::new("/d"), Some(boot.to_owned()), || draw).unwrap()
+        let boot = Some(boot.to_owned());
+        Identity::start(simulated(&disk), Path::new("/d"), boot, true, || draw).unwrap()
     };
     let first = start("boot-1", 7 << 70);
     assert_eq!((first.store_id, first.incarnation), (7 << 70, 1));
-    assert!(first.previous.is_none() && !first.lost_unflushed());
+    assert!(first.previous.is_none() && !first.loss_untold());
     let second = start("boot-1", 8);
     assert_eq!((second.store_id, second.incarnation), (7 << 70, 2));
-    assert!(!second.lost_unflushed(), "only the process crashed");
+    assert!(!second.loss_untold(), "only the process crashed");
     disk.crash();
     let third = start("boot-2", 8);
     assert_eq!((third.store_id, third.incarnation), (7 << 70, 3));
-    assert!(third.lost_unflushed(), "the system went down under it");
-    third.mark_clean().unwrap();
-    let fourth = start("boot-3", 8);
-    assert!(fourth.previous.as_ref().unwrap().clean && !fourth.lost_unflushed());
+    assert!(third.loss_untold(), "the system went down under it");
+    let fourth = start("boot-2", 8);
+    assert!(fourth.loss_untold(), "a life that could not tell does not make it good");
+    fourth.mark_clean().unwrap();
+    let fifth = start("boot-2", 8);
+    assert!(fifth.loss_untold(), "nor does a clean stop");
+    fifth.loss_told().unwrap();
+    fifth.mark_clean().unwrap();
+    let sixth = start("boot-3", 8);
+    assert!(sixth.previous.as_ref().unwrap().clean && !sixth.loss_untold());
     disk.corrupt(Path::new("/d/identity"), |bytes| bytes[9] ^= 1).unwrap();
-    let error = Identity::start(simulated(&disk), Path::new("/d"), None, || 9).unwrap_err();
+    let error = Identity::start(simulated(&disk), Path::new("/d"), None, true, || 9).unwrap_err();
     assert!(matches!(error, identity::Error::Damaged { .. }), "{error}");
 }
 

@@ -20,6 +20,9 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
 /// Operations queued at one group before callers are refused.
 pub const GROUP_QUEUE_MAX: usize = 16 * 1024;
+/// Bytes of operations queued at one group before callers are refused, not counting the unit that
+/// crosses the line.
+pub const GROUP_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Touches a group remembers between two writes.
 pub const TOUCHES_PENDING_MAX: usize = 4 * 1024;
 /// Touches attached per write in a batch.

@@ -41,6 +41,29 @@ async fn serves(cluster: &ProcessCluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_whose_controller_log_is_gone_does_not_vote_again() {
+    let _turn = turn().await;
+    let mut cluster = ProcessCluster::start(small("wal")).await;
+    cluster.kill(0);
+    let log = cluster.data_dir(0).join("controller");
+    std::fs::remove_dir_all(&log).unwrap();
+    cluster.launch(0);
+    // Blank, and under its old id: it must say so and keep out (INV-2), whatever else it learns.
+    let said = until("a refusal", Duration::from_secs(20), async || {
+        let (code, body) = cluster.page(0, "/ready").await;
+        (code == 503 && body.contains("is gone")).then_some(body)
+    })
+    .await;
+    println!("the node says: {said}");
+    let status = cluster.status(0).await.status;
+    let controller = raftcache::types::GroupId::CONTROLLER;
+    assert!(status.replicas.iter().all(|replica| replica.group != controller), "{status:?}");
+    for at in [1, 2] {
+        cluster.ready(at).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_may_start_in_any_order() {
     let _turn = turn().await;
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {

@@ -112,6 +112,11 @@ impl ProcessCluster {
             Some(Process::start(&format!("node{}", member.id), self.dir.path(), &args));
     }
 
+    /// Where a node keeps its logs.
+    pub fn data_dir(&self, at: usize) -> std::path::PathBuf {
+        self.dir.path().join(format!("data{}", at + 1))
+    }
+
     /// The process of a node that runs.
     pub fn process(&mut self, at: usize) -> &mut Process {
         self.running[at].as_mut().expect("the node runs")

@@ -366,6 +366,27 @@ fn nodes_beyond_the_seeds_are_waited_for_when_expected() {
 }
 
 #[test]
+fn only_the_lowest_seed_founds_whoever_called() {
+    // Seeds 3 and 4; 1 and 2 are in nobody's list. Each of them hears three nodes, and not the
+    // same three: were the lowest of those to found, there would be two clusters.
+    let mut world = World::new(4);
+    world.seeds = vec!["3".to_owned(), "4".to_owned()];
+    world.expected = 3;
+    for node in 1..=4 {
+        world.start(node);
+    }
+    for stranger in [1, 2] {
+        for (at, seed) in [(0, 3), (1, 4)] {
+            let answer = world.hello(seed);
+            world.up.get_mut(&stranger).unwrap().answered(at, &answer);
+        }
+        assert_eq!(world.verdict(stranger), Verdict::Wait(Missing::Founder(NodeId(3))));
+    }
+    world.settle();
+    world.check_one_cluster();
+}
+
+#[test]
 fn two_nodes_with_one_id_both_fail() {
     let mut world = World::new(3);
     world.start(2);

@@ -70,7 +70,10 @@ impl<M: StateMachine> Replica<M> {
     /// Upper bound of the age in milliseconds of what the machine shows, `None` if unknown.
     pub fn age_ms(&self) -> Option<u64> {
         if self.is_leader() {
-            return self.inner.context.quorum_age_ms();
+            // Without an entry of its own term it may not know what its predecessor acknowledged.
+            let term = self.leader().map_or(0, |leader| leader.term);
+            let knows = self.with_applied(|_, applied_term, _| applied_term == term);
+            return self.inner.context.quorum_age_ms().filter(|_| knows);
         }
         self.inner.freshness.age_ms(self.with_applied(|_, _, index| index))
     }

@@ -67,14 +67,14 @@ impl<M: StateMachine> Replica<M> {
     async fn handle_append(&self, payload: Bytes) -> Result<Bytes, Refusal> {
         let inner = &self.inner;
         let (request, extras) = decode_append(payload).map_err(refuse)?;
-        let commit = request.leader_commit.map_or(0, |id| id.index);
         if !request.entries.is_empty() {
             self.check_log_bound()?;
         }
         let response = inner.raft.append_entries(request).await.map_err(refuse)?;
         if response.is_success() {
             let applied = self.with_applied(|_, _, index| index);
-            inner.freshness.heard(extras.echo_ms, extras.quorum_age_ms, commit, applied);
+            let complete = extras.complete_index;
+            inner.freshness.heard(extras.echo_ms, extras.quorum_age_ms, complete, applied);
             if let Some((index, digest)) = extras.checkpoint
                 && let Some(mismatch) = inner.digests.check(index, digest)
             {

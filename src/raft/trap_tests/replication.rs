@@ -33,6 +33,7 @@ async fn an_append_stream_fails_only_after_it_took_a_request() {
         network.transport(NodeId(1)),
         Arc::new(SnapshotFiles::new(SimFiles::new(1), "/snapshots").unwrap()),
         Arc::new(Digests::default()),
+        Arc::new(|| (0, 0)),
         4,
         Duration::from_millis(750),
     );
