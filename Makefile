@@ -126,9 +126,5 @@ stop-cluster: ## Stop the nodes that start-cluster started
 	done
 	exit $$failed
 
-bench: ## Run the benchmarks
-	@if ! compgen -G "benches/*.rs" > /dev/null; then
-	  echo "there are no benchmarks yet" >&2
-	  exit 1
-	fi
-	$(CARGO) bench --workspace --locked
+bench: ## Put load on a running cluster (make run) and measure it
+	@$(CARGO) run --release --locked -- bench

@@ -14,13 +14,14 @@ use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/configuration.md",
     "docs/errors.md",
+    "docs/memory.md",
     "docs/glossary.md",
     "docs/adr/README.md",
 ];

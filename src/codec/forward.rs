@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::forward_error::{get_error, put_error};
 use super::log_record;
+use crate::types::limits::BATCH_WRITES_MAX;
 use crate::types::wire::{self, Error};
 use crate::types::{
     Consistency, Error as Failure, Found, Freshness, Query, Refusal, Reply, RoutingEpoch, Value,
@@ -236,6 +237,10 @@ fn get_list<T>(
     // A list longer than its bytes can hold is a lie: refuse it before reserving memory for it.
     if len > input.len() / ITEM_BYTES_MIN {
         return Err(Error::Short { what });
+    }
+    // A frame is one batch at most: more items than that cost memory before anyone admits them.
+    if len > BATCH_WRITES_MAX {
+        return Err(Error::Malformed { what });
     }
     (0..len).map(|_| item(input)).collect()
 }

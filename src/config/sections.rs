@@ -128,7 +128,8 @@ impl Default for Cluster {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Durability {
-    /// In the memory of a majority. A node that restarts joins again empty, under new replica ids.
+    /// In the memory of a majority. A node that restarts does not take its replicas back yet; a
+    /// shard whose majority restarted starts again empty, in a new generation.
     #[default]
     Memory,
     /// Flushed to the disks of a majority before it is acknowledged.
@@ -177,7 +178,7 @@ pub struct Raft {
     /// returns. Default true.
     pub pre_vote: bool,
     /// Allow reads at consistency `lease`, which trust clocks not to drift by a quarter of the
-    /// lease. Default false: such reads are refused.
+    /// lease. Default false: such reads are served as linearizable.
     pub lease_reads: bool,
     /// Bytes of log a replica keeps before it takes a snapshot, at least 1 MiB; one whose
     /// state is larger than twice that waits until the log takes half of the state's bytes. Default

@@ -23,7 +23,7 @@ pub struct RoutingTable {
     /// Replicas of the controller's own group.
     pub controller: Vec<ReplicaPlacement>,
     /// Replicas of `shards` whose log is gone. They must never run again under their id (see
-    /// `ReplicaId`); a fresh replica takes their place.
+    /// `ReplicaId`). When a majority of a shard is lost, fresh replicas take the place of all.
     pub lost: BTreeSet<ReplicaId>,
 }
 

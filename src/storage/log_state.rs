@@ -8,7 +8,7 @@ use super::wal::{Error, LogRecord, WalOp};
 use crate::types::LogKey;
 
 /// Bytes of entries after which a record is closed and the next begun. Well below sled's segment
-/// of 512 KiB: a larger value becomes a file of its own, with a flush of its own.
+/// of 16 MiB: a larger value becomes a file of its own, with a flush of its own.
 const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// Records that hold no entry any more are deleted by this many, or at a purge.
 const DELETABLE_MAX: usize = 64;

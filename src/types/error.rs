@@ -87,9 +87,9 @@ pub enum Reason {
         detail: String,
     },
     /// No replica here is fresh enough for the bound asked for.
-    #[error("the replica is {age_ms} ms old, more than the {staleness_ms_max} ms allowed")]
+    #[error("the replica is {} old, {staleness_ms_max} ms are allowed", age(*age_ms))]
     TooStale {
-        /// Age of the replica.
+        /// Age of the replica; `u64::MAX` if it has not heard enough of a leader to tell.
         age_ms: u64,
         /// Bound asked for.
         staleness_ms_max: u64,
@@ -113,6 +113,10 @@ pub enum Reason {
         /// What was seen.
         detail: String,
     },
+}
+
+fn age(age_ms: u64) -> String {
+    if age_ms == u64::MAX { "not known how".to_owned() } else { format!("{age_ms} ms") }
 }
 
 impl Reason {

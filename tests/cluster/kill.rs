@@ -76,7 +76,7 @@ async fn with_a_log_a_killed_node_loses_nothing_and_catches_up() {
     cluster.process(victim).signal("STOP");
     let shards = load.writable_again().await;
     report(&format!("node {} stands still", victim + 1), led, &shards);
-    // As long as the issue says; what follows waits for a condition again.
+    // Long enough for several elections; what follows waits for a condition again.
     tokio::time::sleep(Duration::from_secs(5)).await;
     cluster.process(victim).signal("CONT");
     cluster.all_ready().await;
