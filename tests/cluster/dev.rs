@@ -128,8 +128,8 @@ async fn readme(dev: &Dev, reflection: Reflection) {
     };
     let answers = run(grpcurls(&text), reflection, place).await;
     let names: Vec<&str> = answers.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["Set", "Get", "Delete", "Health"]);
-    assert_eq!(answers[1].1["value"], "Ada");
+    assert_eq!(names, ["Set", "Get", "Set", "Health"]);
+    assert_eq!(answers[1].1["value"], "hello");
     assert_eq!(answers[2].1["applied"], true);
     assert_eq!(answers[3].1["status"], "SERVING");
     assert_eq!((&answers[3].1["nodes"], &answers[3].1["shards"]), (&json!(3), &json!(16)));
