@@ -19,6 +19,8 @@ PEER_PORT ?= 9001
 PROFILE ?= release
 SHARDS ?= 16
 NODES := 1 2 3
+# Threads of each node: the three share this machine's cores.
+WORKERS ?= $(shell echo $$(( ($$(nproc) + 2) / 3 )))
 # alive PID NODE: true if that process lives and is that node (a number may have been given anew).
 ALIVE = alive() { kill -0 "$$1" 2>/dev/null && [[ "$$(ps -p "$$1" -o args=)" == *"$(RUN_DIR)/node$$2.toml"* ]]; }
 
@@ -76,6 +78,8 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	    echo "seeds = [$${seeds%, }]"
 	    echo "expected_nodes = 3"
 	    echo "shards = $(SHARDS)"
+	    echo "[runtime]"
+	    echo "worker_threads = $(WORKERS)"
 	    # stop-cluster stops all nodes together: the last ones have nobody to hand over to.
 	    echo "[shutdown]"
 	    echo "hand_over_ms = 1000"

@@ -88,7 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let log = Log { filter: args.log_filter, ..Log::default() };
     raftcache::telemetry::init(&log).context("cannot set up logging")?;
     announce(&configs, &options);
-    signals::run_until_signal(|cancel| wiring::dev(configs, cancel))?;
+    signals::run_until_signal(0, |cancel| wiring::dev(configs, cancel))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,8 +13,8 @@ mod tests;
 mod validate;
 
 pub use sections::{
-    Addresses, Cluster, Config, Durability, Limits, Listen, Log, LogFormat, Node, Raft, Shutdown,
-    Wal, WalEngine,
+    Addresses, Cluster, Config, Durability, Limits, Listen, Log, LogFormat, Node, Raft, Runtime,
+    Shutdown, Wal, WalEngine,
 };
 pub use source::{Loaded, Override, Sources, environment, load};
 pub use validate::Problem;

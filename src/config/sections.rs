@@ -32,6 +32,8 @@ pub struct Config {
     pub peer: Peer,
     /// Bounds of this node (INV-8). Past them a caller gets a clear error at once.
     pub limits: Limits,
+    /// The threads it works with.
+    pub runtime: Runtime,
     /// How it stops.
     pub shutdown: Shutdown,
     /// What it says.
@@ -302,6 +304,15 @@ pub struct Shutdown {
     pub hand_over_ms: u64,
     /// Milliseconds for finishing what is in flight, 0..=600000. Default 10000.
     pub drain_ms: u64,
+}
+
+/// The threads of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Threads that do the work, 0..=1024; 0 stands for one a core. Nodes that share a machine
+    /// should share its cores. Default 0.
+    pub worker_threads: usize,
 }
 
 impl Default for Shutdown {

@@ -209,6 +209,7 @@ fn every_rule_is_enforced() {
         ("limits.deadline_ms_default", "0"),
         ("limits.deadline_ms_default", "60001"),
         ("limits.deadline_ms_max", "600001"),
+        ("runtime.worker_threads", "1025"),
         ("shutdown.unready_ms", "60001"),
         ("shutdown.hand_over_ms", "60001"),
         ("shutdown.drain_ms", "600001"),

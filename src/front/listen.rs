@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::transport::cork::Corked;
 use crate::types::metrics::Metrics;
 
 /// How long to wait when the process has no descriptors left to accept with.
@@ -84,7 +85,12 @@ impl Listener {
         }
         self.open.inc();
         let silent = Some(Box::pin(silence(self.cancel.clone())) as BoxFuture<'static, ()>);
-        Some(Connection { socket, silent, open: self.open.clone(), _permit: permit })
+        Some(Connection {
+            socket: Corked::new(socket),
+            silent,
+            open: self.open.clone(),
+            _permit: permit,
+        })
     }
 
     /// The connections as tonic takes them.
@@ -130,7 +136,7 @@ impl axum::serve::Listener for Listener {
 
 /// A client's connection; its place is free again when it is dropped.
 pub struct Connection {
-    socket: TcpStream,
+    socket: Corked,
     /// Until the first byte: what ends the wait for it.
     silent: Option<BoxFuture<'static, ()>>,
     open: IntGauge,

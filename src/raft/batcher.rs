@@ -1,5 +1,9 @@
-//! The batcher of a group: takes all that is queued, makes one Raft entry of it, keeps several
-//! entries in flight, and hands each reply back.
+//! The batcher of a group: takes all that is queued, makes one Raft entry of it, and hands each
+//! reply back.
+//!
+//! What comes while an entry is in flight waits for its end and leaves together: an entry costs the
+//! same whether it carries one operation or hundreds. Only what does not fit one entry keeps
+//! several in flight.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,6 +30,8 @@ const QUEUED: u8 = 0;
 const PROPOSED: u8 = 1;
 const ABANDONED: u8 = 2;
 
+/// Turns of the scheduler an entry waits at most for operations that are about to be queued.
+const GATHER_TURNS_MAX: usize = 4;
 /// Most touches in an entry that carries nothing else.
 const TOUCHES_ALONE_MAX: usize = 256;
 /// Above this share of the limit hints are worth an entry of their own, percent.
@@ -168,15 +174,19 @@ impl Batcher {
             let log_full = !self.replica.log_has_room();
             let room = self.in_flight.len() < self.in_flight_max && !log_full;
             if room && !self.backlog.is_empty() {
+                if self.in_flight.is_empty() {
+                    self.gather().await;
+                }
                 self.propose_next().await;
                 continue;
             }
+            let gather = !log_full && self.in_flight.is_empty();
             tokio::select! {
                 biased;
                 Some((result, shares)) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                     self.answer(result, shares);
                 }
-                taken = self.rx.recv_many(&mut buffer, BATCH_WRITES_MAX), if room => {
+                taken = self.rx.recv_many(&mut buffer, BATCH_WRITES_MAX), if gather => {
                     if taken == 0 {
                         return;
                     }
@@ -184,6 +194,23 @@ impl Batcher {
                 }
                 () = self.replica.log_shrunk(), if log_full => {}
                 _ = idle.tick() => self.touch_alone().await,
+            }
+        }
+    }
+
+    /// Steps back behind the tasks that are ready, for as long as that brings more operations: on a
+    /// busy node an entry carries more, on an idle one this comes back at once.
+    async fn gather(&mut self) {
+        for _ in 0..GATHER_TURNS_MAX {
+            let before = self.backlog.len();
+            tokio::task::yield_now().await;
+            while self.backlog.len() < BATCH_WRITES_MAX
+                && let Ok(next) = self.rx.try_recv()
+            {
+                self.backlog.push_back(next);
+            }
+            if self.backlog.len() == before {
+                return;
             }
         }
     }

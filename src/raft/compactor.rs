@@ -43,10 +43,11 @@ pub async fn run<M: StateMachine>(
     log_bytes: u64,
 ) {
     loop {
+        let live = machine.read().machine.live_bytes();
         // A log that is full grows no more, and what fills it may be applied only later.
         tokio::select! {
             biased;
-            () = log.grown() => {}
+            () = log.grown_over(budget(log_bytes, live)) => {}
             () = tokio::time::sleep(LOOK) => {}
         }
         let (live, applied) = {

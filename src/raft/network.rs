@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use super::digests::Digests;
 use super::frame_codec::{
     AppendExtras, addressed, decode, decode_append_response, encode, encode_append,
 };
+use super::log_store::LogStore;
 use super::machine::StateMachine;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
@@ -35,6 +37,11 @@ use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::now;
 use crate::types::{GroupId, NodeId, ReplicaId, wire};
+
+/// A commit index that advanced waits this long for entries to travel with. openraft asks for an
+/// append of its own for it as soon as the stream is polled, which would double the frames of a
+/// busy group; followers need it only for stale reads.
+const COMMIT_WAIT: Duration = Duration::from_millis(10);
 
 type DataMetrics =
     openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftDataMetrics<TypeConfig>>;
@@ -51,6 +58,8 @@ pub struct NetworkContext {
     pub(super) appends_in_flight: usize,
     /// Term and index up to which this replica's machine is applied.
     pub(super) applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// This replica's log: a stream sees in it whether entries are on their way.
+    pub(super) log: LogStore,
     /// Longest wait for the answer to an append that carries entries.
     pub(super) append_timeout: Duration,
     /// Newest clock each follower answered with. Held for moments.
@@ -66,6 +75,7 @@ impl NetworkContext {
         files: Arc<SnapshotFiles>,
         digests: Arc<Digests>,
         applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+        log: LogStore,
         appends_in_flight: usize,
         append_timeout: Duration,
     ) -> Self {
@@ -75,6 +85,7 @@ impl NetworkContext {
             files,
             digests,
             applied,
+            log,
             appends_in_flight,
             append_timeout,
             echoes: Arc::default(),
@@ -213,6 +224,8 @@ struct AppendPipeline<'s, S, M> {
     soft_ttl: Duration,
     /// Newest log id that the follower confirmed on this stream.
     matched: Option<LogId>,
+    /// Last index sent whose successors are waited for before openraft is asked for more.
+    lull: Option<u64>,
 }
 
 impl<S, M> AppendPipeline<'_, S, M>
@@ -223,6 +236,8 @@ where
     fn push(&mut self, request: AppendEntriesRequest<TypeConfig>) {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|e| e.log_id).or(prev);
+        // Heartbeats, and commit indices that waited, need no wait after them.
+        self.lull = request.entries.last().map(|entry| entry.log_id.index);
         let response = self.network.send_append(&request, self.soft_ttl);
         self.in_flight
             .push_back(Box::pin(async move { Sent { prev, last, response: response.await } }));
@@ -246,10 +261,32 @@ where
         Ok(())
     }
 
+    /// Waits until there are entries after `sent`, at most `COMMIT_WAIT`; an answer comes first.
+    async fn wait_for_entries(&mut self, sent: u64) -> Option<Sent> {
+        let log = &self.network.context.log;
+        let entries = pin!(log.reaches_past(sent));
+        let more = pin!(tokio::time::timeout(COMMIT_WAIT, entries));
+        if self.in_flight.is_empty() {
+            // Elapsed or not: the stream is asked now.
+            let _ = more.await;
+            return None;
+        }
+        match select(self.in_flight.next(), more).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => None,
+        }
+    }
+
     /// Next answer; `None` when the input has ended and everything is answered.
     async fn next(&mut self) -> Option<Sent> {
         loop {
             let room = self.in_flight.len() < self.network.context.appends_in_flight.max(1);
+            if let Some(sent) = self.lull.filter(|_| room && self.input.is_some()) {
+                match self.wait_for_entries(sent).await {
+                    Some(sent) => return Some(sent),
+                    None => self.lull = None,
+                }
+            }
             let Some(input) = self.input.as_mut().filter(|_| room) else {
                 return self.in_flight.next().await;
             };
@@ -296,6 +333,7 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
             in_flight: FuturesOrdered::new(),
             soft_ttl: option.soft_ttl(),
             matched: None,
+            lull: None,
         };
         let stream = futures_util::stream::unfold(Some(pipeline), |state| async move {
             let mut pipeline = state?;

@@ -151,6 +151,7 @@ impl<M: StateMachine> Replica<M> {
             Arc::clone(&deps.files),
             Arc::clone(&digests),
             Arc::new(applied),
+            log.clone(),
             deps.settings.appends_in_flight,
             Duration::from_millis(deps.settings.election_ms_min),
         );

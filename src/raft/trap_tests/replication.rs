@@ -14,26 +14,30 @@ use crate::core::machine::Machine;
 use crate::raft::countermeasure::{Countermeasure, take_out};
 use crate::raft::digests::Digests;
 use crate::raft::frame_codec::addressed;
+use crate::raft::log_store::LogStore;
 use crate::raft::network::{NetworkContext, NetworkFactory};
 use crate::raft::testkit::{Cluster, GROUP, Options, put};
 use crate::raft::types::{ReplicaNode, Vote};
 use crate::storage::sim_files::SimFiles;
 use crate::storage::snapshot_files::SnapshotFiles;
+use crate::storage::wal::Recovered;
 use crate::transport::FrameKind;
 use crate::transport::sim::SimNetwork;
 use crate::types::clock::now;
-use crate::types::{NodeId, ReplicaId};
+use crate::types::{LogKey, NodeId, ReplicaId};
 
 #[tokio::test(start_paused = true)]
 async fn an_append_stream_fails_only_after_it_took_a_request() {
     let network = SimNetwork::new(1);
     // Nothing runs there: every call fails at once.
+    let key = LogKey { group: GROUP, replica: ReplicaId(1) };
     let context = NetworkContext::new(
         GROUP,
         network.transport(NodeId(1)),
         Arc::new(SnapshotFiles::new(SimFiles::new(1), "/snapshots").unwrap()),
         Arc::new(Digests::default()),
         Arc::new(|| (0, 0)),
+        LogStore::open(key, None, Recovered::default()).unwrap(),
         4,
         Duration::from_millis(750),
     );
