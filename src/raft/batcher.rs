@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::{mpsc, oneshot};
 
+use super::countermeasure::{Countermeasure, taken_out};
 use super::log_clock::LogClock;
 use super::machine::Applied;
 use super::replica::{Replica, WriteResult};
@@ -107,6 +108,9 @@ impl BatchQueue {
                 match state.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire)
                 {
                     Ok(_) => Err(Reason::DeadlineBeforePropose.into()),
+                    Err(_) if taken_out(Countermeasure::UnknownAfterPropose) => {
+                        Err(Reason::DeadlineBeforePropose.into())
+                    }
                     Err(_) => Err(Reason::DeadlineAfterPropose.into()),
                 }
             }

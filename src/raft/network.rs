@@ -23,7 +23,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
-use super::countermeasure::{Countermeasure, taken_out};
+use super::countermeasure::{Countermeasure, fails_early, taken_out};
 use super::digests::Digests;
 use super::frame_codec::{
     AppendExtras, addressed, decode, decode_append_response, encode, encode_append,
@@ -327,6 +327,10 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        if fails_early(self.node) {
+            let error = io::Error::other("failed before a request was taken");
+            return Box::pin(async move { Err(RPCError::Unreachable(Unreachable::new(&error))) });
+        }
         let pipeline = AppendPipeline {
             network: self,
             input: Some(input),

@@ -10,6 +10,7 @@ use openraft::{EntryPayload, OptionalSend};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
 use super::machine::{Applied, Restorer, StateMachine};
 use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
@@ -122,7 +123,9 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
             let (entry, responder) = next?;
             let applied = self.apply_one(entry)?;
             // Every responder is answered, or the proposer would wait for ever.
-            if let Some(responder) = responder {
+            if let Some(responder) = responder
+                && !taken_out(Countermeasure::ApplyAnswer)
+            {
                 responder.send(applied);
             }
         }
