@@ -207,11 +207,10 @@ impl<E: Engine> Flusher<E> {
     /// Uses the engine, which may assert on damage and on a device that refuses: a panic in it is
     /// a failure of the store, not of the node. State after a failure is not used again.
     fn guarded(&mut self, f: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
-        let done =
-            std::panic::catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
-                let detail = format!("{} panicked while writing", E::NAME);
-                Err(Error::DamagedStore { path: self.path.clone(), detail })
-            });
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
+            let detail = format!("{} panicked while writing", E::NAME);
+            Err(Error::DamagedStore { path: self.path.clone(), detail })
+        });
         if let Err(error) = &done {
             self.dirty = false;
             self.flush_by = None;
@@ -284,9 +283,11 @@ impl<E: Engine> Flusher<E> {
         plan: &mut Plan,
     ) {
         let planned = match logs.get_mut(&key) {
-            Some(log) => log.plan(ops, &mut plan.changes).map(|()| log.last_seq()).inspect_err(|e| {
-                log.poison(e.clone());
-            }),
+            Some(log) => {
+                log.plan(ops, &mut plan.changes).map(|()| log.last_seq()).inspect_err(|e| {
+                    log.poison(e.clone());
+                })
+            }
             None => {
                 let detail = format!("{key} was not opened");
                 Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, detail).into())

@@ -30,6 +30,8 @@ pub mod wal;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod disk_faults;
+#[cfg(test)]
 mod kill_tests;
 #[cfg(test)]
 mod sim_tests;

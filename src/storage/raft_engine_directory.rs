@@ -111,7 +111,7 @@ mod tests {
         directory.add(key(3, 300));
         let value = directory.encode();
         let hex: String = value.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "df33ddc2010303ac0202");
+        assert_eq!(hex, "07fe18c4010303ac0202");
         for at in 0..value.len() {
             let mut flipped = value.clone();
             flipped[at] ^= 4;

@@ -256,7 +256,9 @@ impl Engine for RaftEngine {
         let known: BTreeSet<LogKey> =
             logs.iter().filter(|(_, seq)| **seq > 0).map(|(log, _)| *log).collect();
         let directory = self.directory.lock();
-        if let Some(log) = directory.logs().collect::<BTreeSet<_>>().symmetric_difference(&known).next() {
+        if let Some(log) =
+            directory.logs().collect::<BTreeSet<_>>().symmetric_difference(&known).next()
+        {
             return Err(self.damaged(format!("the directory of the logs is wrong about {log}")));
         }
         // What a dropped record of a deletion lets come back holds files: delete it again.
@@ -323,5 +325,85 @@ impl Engine for RaftEngine {
             tracing::debug!(logs = held.len(), "old files of the log are held by long logs");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::storage::wal::{FlushMode, LogRecord, Wal, WalOp};
+    use crate::storage::wal_suite::{key, submit};
+    use crate::types::metrics::Metrics;
+
+    fn open(path: &Path) -> Arc<RaftEngineWal> {
+        RaftEngineWal::open(path, Metrics::new(), FlushMode::Always).unwrap()
+    }
+
+    fn record(payload: &'static [u8]) -> LogRecord {
+        LogRecord { term: 1, index: 0, payload: Bytes::from_static(payload) }
+    }
+
+    /// raft-engine caches the last block of a thread by its place, whichever store it is of.
+    #[test]
+    fn stores_read_on_one_thread_do_not_show_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let stores = [("a", b"one" as &[u8]), ("b", b"two"), ("c", b"six")];
+        for (name, payload) in stores {
+            let wal = open(&dir.path().join(name));
+            wal.open(key(1, 1)).unwrap();
+            let op = WalOp::Append(vec![record(payload)]);
+            submit(wal.as_ref(), key(1, 1), op).blocking_recv().unwrap().unwrap();
+        }
+        let opened = stores.map(|(name, payload)| (open(&dir.path().join(name)), payload));
+        for (wal, payload) in &opened {
+            assert_eq!(wal.open(key(1, 1)).unwrap().records, [record(payload)]);
+        }
+    }
+
+    /// `raft_engine::Engine::sync` does nothing: what was written before must be synced by a batch.
+    #[test]
+    fn a_sync_without_changes_writes_a_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = RaftEngine::open(dir.path(), &Sizes::default()).unwrap();
+        engine.write(Vec::new(), Until::Kernel).unwrap();
+        assert_eq!(engine.untidied.load(Ordering::Relaxed), 0);
+        engine.write(Vec::new(), Until::Device).unwrap();
+        assert!(engine.untidied.load(Ordering::Relaxed) > 0);
+        assert!(engine.engine.get(META, SYNCED).is_some());
+    }
+
+    #[test]
+    fn a_directory_in_use_or_not_usable_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wal");
+        let first = open(&path);
+        let again = || RaftEngineWal::open(&path, Metrics::new(), FlushMode::Always);
+        let error = again().unwrap_err();
+        assert!(error.to_string().contains("in use by another process"), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()) && !error.is_damage());
+        first.close().unwrap();
+        again().unwrap();
+        let blocked = dir.path().join("file");
+        std::fs::write(&blocked, b"").unwrap();
+        let error = RaftEngineWal::open(&blocked, Metrics::new(), FlushMode::Always).unwrap_err();
+        assert!(error.to_string().contains(blocked.to_str().unwrap()) && !error.is_damage());
+    }
+
+    /// A store without its mark could have lost any number of its last batches.
+    #[test]
+    fn a_missing_flush_mark_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = open(dir.path());
+        wal.open(key(1, 1)).unwrap();
+        let op = WalOp::Append(vec![record(b"one")]);
+        submit(wal.as_ref(), key(1, 1), op).blocking_recv().unwrap().unwrap();
+        wal.close().unwrap();
+        std::fs::remove_file(dir.path().join("flushed")).unwrap();
+        let error = RaftEngineWal::open(dir.path(), Metrics::new(), FlushMode::Always).unwrap_err();
+        assert!(error.is_damage() && error.to_string().contains("flush mark"), "{error}");
     }
 }

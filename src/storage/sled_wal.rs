@@ -122,8 +122,8 @@ impl Engine for Sled {
     fn read(&self, log: LogKey, visit: Visit<'_>) -> Result<(), Error> {
         for pair in self.db.scan_prefix(record::log_key(log)) {
             let (key, value) = pair.map_err(|e| self.error(e))?;
-            let seq = record::seq_of(&key)
-                .map_err(|e| Error::Damaged { log, detail: e.to_string() })?;
+            let seq =
+                record::seq_of(&key).map_err(|e| Error::Damaged { log, detail: e.to_string() })?;
             visit(match seq {
                 None => Stored::Head(&value),
                 Some(seq) => Stored::Record(seq, &value),
