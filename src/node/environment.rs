@@ -179,3 +179,37 @@ fn open_wal(
         Err(error) => Err(error).with_context(|| format!("cannot open {}", dir.display())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_data_directory_of_another_engine_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.node.data_dir = dir.path().join("data");
+        config.durability = Durability::Wal;
+        let engines = [WalEngine::RaftEngine, WalEngine::Sled, WalEngine::RaftEngine];
+        for (start, engine) in engines.into_iter().enumerate() {
+            config.wal.engine = engine;
+            match Environment::open(&config) {
+                Ok((environment, data)) => {
+                    assert_eq!((engine, environment.logs_survive), (WalEngine::RaftEngine, true));
+                    data.close().unwrap();
+                }
+                Err(error) => {
+                    assert_eq!((start, engine), (1, WalEngine::Sled));
+                    let text = format!("{error:#}");
+                    assert!(text.contains("set wal.engine to raft-engine"), "{text}");
+                }
+            }
+        }
+        // Nothing was moved aside.
+        let names: Vec<_> = std::fs::read_dir(&config.node.data_dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(names.iter().all(|name| !name.contains("damaged")), "{names:?}");
+    }
+}
