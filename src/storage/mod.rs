@@ -15,6 +15,7 @@ mod log_image;
 mod log_state;
 pub mod memory_wal;
 mod raft_engine_directory;
+mod raft_engine_files;
 pub mod raft_engine_wal;
 pub mod replicas_started;
 pub mod sim_files;
@@ -37,5 +38,7 @@ mod kill_tests;
 mod sim_tests;
 #[cfg(test)]
 mod snapshot_tests;
+#[cfg(test)]
+mod wal_model;
 #[cfg(test)]
 mod wal_suite;

@@ -13,6 +13,8 @@
 //!   relies on it.
 //! - The last block a thread has read is cached under file number, offset and length, whichever
 //!   store they are of: each store is read and written on threads of its own.
+//! - It believes some bytes without a checksum, and a wrong one can end the process
+//!   (`raft_engine_files`).
 //! - A failed sync panics: the flusher takes that as the end of the store.
 //! - The record of a deletion may be dropped before the last copy of what it deletes, so old
 //!   records may come back after a restart: those below the head are passed over.
@@ -31,6 +33,7 @@ use raft_engine::{Command, Config, LogBatch, MessageExt, ReadableSize, RecoveryM
 use super::engine::{Change, Engine, Stored, Until, Visit};
 use super::engine_wal::EngineWal;
 use super::raft_engine_directory::{self as directory, Directory, META};
+use super::raft_engine_files as files;
 use super::store_record as record;
 use super::wal::Error;
 use crate::types::LogKey;
@@ -211,11 +214,13 @@ impl Engine for RaftEngine {
             let text = format!("{}: raft-engine needs a path of UTF-8", dir.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
         };
+        files::check(&dir)?
+            .map_err(|detail| Error::DamagedStore { path: path.to_owned(), detail })?;
         let config = Config {
             dir: name.to_owned(),
             recovery_mode: RecoveryMode::TolerateTailCorruption,
             recovery_threads: 2,
-            // Its mark of a compressed block is under no checksum.
+            // Its mark of a compressed block is under no checksum (see `raft_engine_files`).
             batch_compression_threshold: ReadableSize(0),
             target_file_size: ReadableSize(sizes.file_bytes),
             purge_threshold: ReadableSize(sizes.purge_bytes),

@@ -1,6 +1,5 @@
 //! What every engine must do, run against each: a model, random changes, restarts and crashes.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,10 @@ use super::engine_wal::EngineWal;
 use super::raft_engine_wal::{RaftEngine, Sizes};
 use super::sim_wal::{SimDisk, SimWal};
 use super::sled_wal::Sled;
-use super::wal::{Error, FlushMode, LogRecord, Recovered, Wal, WalOp};
+use super::wal::{Error, FlushMode, Wal, WalOp};
+pub(super) use super::wal_model::{Model, entries, key};
+use crate::types::LogKey;
 use crate::types::metrics::Metrics;
-use crate::types::{GroupId, LogKey, ReplicaId};
 
 pub(super) type Answer = oneshot::Receiver<Result<(), Error>>;
 
@@ -149,58 +149,6 @@ impl Subject for Sim {
     fn crash(&mut self) {
         self.disk.crash();
         self.wal = SimWal::new(Arc::clone(&self.disk), DELAY);
-    }
-}
-
-pub(super) fn key(group: u32, replica: u64) -> LogKey {
-    LogKey { group: GroupId(group), replica: ReplicaId(replica) }
-}
-
-pub(super) fn entries(term: u64, from: u64, count: u64, bytes: usize) -> Vec<LogRecord> {
-    let payload = |index: u64| Bytes::from(vec![(index ^ term) as u8; bytes]);
-    (from..from + count).map(|index| LogRecord { term, index, payload: payload(index) }).collect()
-}
-
-/// The dumb model: entries by index.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Model {
-    pub(super) written: bool,
-    vote: Option<Bytes>,
-    committed: Option<Bytes>,
-    pub(super) purged: Option<(u64, Bytes)>,
-    entries: BTreeMap<u64, LogRecord>,
-}
-
-impl Model {
-    pub(super) fn next(&self) -> u64 {
-        let last = self.entries.keys().next_back().copied();
-        last.or(self.purged.as_ref().map(|p| p.0)).map_or(0, |last| last + 1)
-    }
-
-    pub(super) fn apply(&mut self, op: &WalOp) {
-        self.written = true;
-        match op {
-            WalOp::Append(new) => self.entries.extend(new.iter().map(|r| (r.index, r.clone()))),
-            WalOp::TruncateAfter(after) => {
-                self.entries.retain(|index, _| after.is_some_and(|after| *index <= after));
-            }
-            WalOp::Purge { index, marker } => {
-                self.entries.retain(|i, _| i > index);
-                self.purged = Some((*index, marker.clone()));
-            }
-            WalOp::Vote(vote) => self.vote = Some(vote.clone()),
-            WalOp::Committed(committed) => self.committed = Some(committed.clone()),
-        }
-    }
-
-    pub(super) fn recovered(&self) -> Recovered {
-        Recovered {
-            fresh: !self.written,
-            vote: self.vote.clone(),
-            committed: self.committed.clone(),
-            purged: self.purged.clone(),
-            records: self.entries.values().cloned().collect(),
-        }
     }
 }
 

@@ -36,8 +36,8 @@ pub(super) struct Round {
 }
 
 /// Holds the flusher in the acknowledgement of `op`, so that its files stand still and what is
-/// submitted meanwhile becomes one batch.
-fn hold(wal: &dyn Wal, log: LogKey, op: WalOp) -> mpsc::Sender<()> {
+/// submitted meanwhile becomes one batch. Gives what tells that it is there, and what holds it.
+fn hold(wal: &dyn Wal, log: LogKey, op: WalOp) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
     let (reached, is_reached) = mpsc::channel();
     let (let_go, may_go) = mpsc::channel::<()>();
     let done = move |result: Result<(), _>| {
@@ -47,8 +47,7 @@ fn hold(wal: &dyn Wal, log: LogKey, op: WalOp) -> mpsc::Sender<()> {
         let _ = may_go.recv();
     };
     wal.submit(log, op, Box::new(done));
-    is_reached.recv().unwrap();
-    let_go
+    (is_reached, let_go)
 }
 
 fn submit(wal: &dyn Wal, log: LogKey, op: WalOp) {
@@ -110,7 +109,8 @@ pub(super) fn write<E: Engine>(
         }
         let vote = WalOp::Vote(Bytes::from(round.to_le_bytes().to_vec()));
         models[0].apply(&vote);
-        let held = hold(wal.as_ref(), lasting[0], vote);
+        let (reached, held) = hold(wal.as_ref(), lasting[0], vote);
+        reached.recv().unwrap();
         let before = Image::take(path);
         let mut logs: Vec<LogStates> = lasting
             .iter()
@@ -118,44 +118,26 @@ pub(super) fn write<E: Engine>(
             .map(|(log, model)| LogStates { log: *log, states: vec![model.recovered()] })
             .collect();
         let mut born = Model::default();
-        let mut life = vec![born.recovered()];
+        logs.push(LogStates { log: passing, states: vec![born.recovered()] });
         for step in 0..1 + below(&mut random, 7) as u64 {
-            let salt = (round << 16) + 1000 + step;
-            let at = below(&mut random, lasting.len() + 1);
+            let at = below(&mut random, logs.len());
             let model = models.get_mut(at).unwrap_or(&mut born);
-            let op = random_op(&mut random, model, salt);
+            let op = random_op(&mut random, model, (round << 16) + 1000 + step);
             model.apply(&op);
-            let recovered = model.recovered();
-            match lasting.get(at) {
-                Some(log) => {
-                    logs[at].states.push(recovered);
-                    submit(wal.as_ref(), *log, op);
-                }
-                None => {
-                    life.push(recovered);
-                    submit(wal.as_ref(), passing, op);
-                }
-            }
+            logs[at].states.push(model.recovered());
+            submit(wal.as_ref(), logs[at].log, op);
         }
         let last = WalOp::Vote(Bytes::from_static(b"last"));
         born.apply(&last);
-        life.push(born.recovered());
-        logs.push(LogStates { log: passing, states: life });
+        logs[lasting.len()].states.push(born.recovered());
         let gone = LogStates { log: key(9, round), states: vec![Model::default().recovered()] };
         logs.push(gone);
         // Held already: the queue fills while the flusher waits; then all of it is one batch.
-        let (reached, is_reached) = mpsc::channel();
-        let (let_go, may_go) = mpsc::channel::<()>();
-        let answer = move |result: Result<(), _>| {
-            result.unwrap();
-            reached.send(()).unwrap();
-            let _ = may_go.recv();
-        };
-        wal.submit(passing, last, Box::new(answer));
+        let (reached, last_held) = hold(wal.as_ref(), passing, last);
         drop(held);
-        is_reached.recv().unwrap();
+        reached.recv().unwrap();
         let after = Image::take(path);
-        drop(let_go);
+        drop(last_held);
         done.push(Round { before, after, logs });
     }
     wal.close().unwrap();
