@@ -145,7 +145,8 @@ pub enum Durability {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wal {
-    /// Which engine. Default `sled`, the only one.
+    /// Which engine: `sled` or `raft-engine`, for the shards' log and the controller's. A data
+    /// directory stays with the engine that made it. Default `sled`.
     pub engine: WalEngine,
     /// Milliseconds between flushes in `wal-async`, 1..=10000. Default 50.
     pub flush_interval_ms: u64,
@@ -159,10 +160,12 @@ impl Default for Wal {
 
 /// Engine of the write-ahead log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum WalEngine {
     /// sled 0.34.7.
     Sled,
+    /// raft-engine 0.4.2.
+    RaftEngine,
 }
 
 /// Timers and choices of the Raft layer.

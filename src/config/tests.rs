@@ -124,6 +124,10 @@ fn unknown_keys_and_wrong_types_name_key_and_source() {
     let text = malformed(&Sources { flags, ..Sources::default() });
     assert!(text.contains("wal-async") && text.contains("--durability"), "{text}");
 
+    let flags = vec![set("--set wal.engine", "wal.engine", "tape")];
+    let text = malformed(&Sources { flags, ..Sources::default() });
+    assert!(text.contains("`sled`") && text.contains("`raft-engine`"), "{text}");
+
     let flags = vec![set("--set node.nonsense", "node.nonsense", "1")];
     let text = malformed(&Sources { flags, ..Sources::default() });
     assert!(text.contains("nonsense"), "{text}");
@@ -220,6 +224,14 @@ fn every_rule_is_enforced() {
         let problems = invalid(&Sources { env: lone_node(), flags, ..Sources::default() });
         assert!(keys(&problems).contains(key), "{key} = {value}: {problems:?}");
     }
+}
+
+#[test]
+fn the_engine_of_the_log_is_printed_as_it_is_read() {
+    let flags = vec![set("--set", "wal.engine", "raft-engine")];
+    let loaded = load(&Sources { env: lone_node(), flags, ..Sources::default() }).unwrap();
+    assert_eq!(loaded.config.wal.engine, WalEngine::RaftEngine);
+    assert!(loaded.render().contains("engine = \"raft-engine\""), "{}", loaded.render());
 }
 
 #[test]

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, WalEngine};
 use crate::controller::{FoundersFile, FoundersStore};
 use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::engine_wal::quarantine;
 use crate::storage::identity::{DirLock, Identity, boot_id};
+use crate::storage::raft_engine_wal::RaftEngineWal;
 use crate::storage::replicas_started::ReplicasStarted;
-use crate::storage::sled_wal::{self, FlushMode, SledWal};
-use crate::storage::wal::{self, Wal};
+use crate::storage::sled_wal::SledWal;
+use crate::storage::wal::{self, FlushMode, Wal};
 use crate::transport::SharedTransport;
 use crate::transport::options::PeerOptions;
 use crate::transport::tonic_peer::TonicTransport;
@@ -55,7 +57,7 @@ pub struct Environment {
 #[derive(Debug)]
 pub struct DataDir {
     pub(super) identity: Arc<Identity>,
-    wals: Vec<Arc<SledWal>>,
+    wals: Vec<Arc<dyn Wal>>,
     /// Keeps other processes out.
     _lock: DirLock,
 }
@@ -81,7 +83,9 @@ impl Environment {
         let unflushed = config.durability == Durability::WalAsync;
         let identity = Identity::start(Arc::clone(&disk), dir, boot_id(), unflushed, rand::random)?;
         let metrics = Metrics::new();
-        let control = open_wal(&dir.join("controller"), &metrics, FlushMode::Always)?;
+        // One engine a node: the controller's log is on the same one as the shards'.
+        let open = |name, mode| open_wal(config.wal.engine, &dir.join(name), &metrics, mode);
+        let control = open("controller", FlushMode::Always)?;
         let interval = Duration::from_millis(config.wal.flush_interval_ms);
         let mode = match config.durability {
             Durability::Memory => None,
@@ -89,7 +93,7 @@ impl Environment {
             Durability::WalAsync => Some(FlushMode::Every(interval)),
         };
         let shard_wal = match mode {
-            Some(mode) => Some(open_wal(&dir.join("wal"), &metrics, mode)?),
+            Some(mode) => Some(open("wal", mode)?),
             None => None,
         };
         if let Some(wal) = &shard_wal {
@@ -103,8 +107,8 @@ impl Environment {
             clock: Arc::new(SystemClock),
             disk,
             data_dir: dir.clone(),
-            control_wal: Arc::clone(&control) as Arc<dyn Wal>,
-            shard_wal: shard_wal.clone().map(|wal| wal as Arc<dyn Wal>),
+            control_wal: Arc::clone(&control),
+            shard_wal: shard_wal.clone(),
             founders: Arc::new(FoundersFile::new(dir)),
             store_id: identity.store_id,
             incarnation: identity.incarnation,
@@ -151,17 +155,61 @@ fn peer_options(config: &Config) -> PeerOptions {
 }
 
 /// Opens a log store. A damaged one is moved aside: the replicas it held must not run under their
-/// old ids, and will not, because their logs are gone.
-fn open_wal(dir: &Path, metrics: &Arc<Metrics>, mode: FlushMode) -> anyhow::Result<Arc<SledWal>> {
-    let open = || SledWal::open(dir, Arc::clone(metrics), mode);
+/// old ids, and will not, because their logs are gone. One of another engine is refused.
+fn open_wal(
+    engine: WalEngine,
+    dir: &Path,
+    metrics: &Arc<Metrics>,
+    mode: FlushMode,
+) -> anyhow::Result<Arc<dyn Wal>> {
+    let open = || -> Result<Arc<dyn Wal>, wal::Error> {
+        Ok(match engine {
+            WalEngine::Sled => SledWal::open(dir, Arc::clone(metrics), mode)?,
+            WalEngine::RaftEngine => RaftEngineWal::open(dir, Arc::clone(metrics), mode)?,
+        })
+    };
     match open() {
         Ok(wal) => Ok(wal),
         Err(error) if error.is_damage() => {
-            let moved = sled_wal::quarantine(dir)
-                .with_context(|| format!("cannot move {} aside", dir.display()))?;
+            let moved =
+                quarantine(dir).with_context(|| format!("cannot move {} aside", dir.display()))?;
             tracing::error!(%error, moved_to = %moved.display(), "write-ahead log is damaged");
-            Ok(open().map_err(|e: wal::Error| e)?)
+            Ok(open()?)
         }
         Err(error) => Err(error).with_context(|| format!("cannot open {}", dir.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_data_directory_of_another_engine_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.node.data_dir = dir.path().join("data");
+        config.durability = Durability::Wal;
+        let engines = [WalEngine::RaftEngine, WalEngine::Sled, WalEngine::RaftEngine];
+        for (start, engine) in engines.into_iter().enumerate() {
+            config.wal.engine = engine;
+            match Environment::open(&config) {
+                Ok((environment, data)) => {
+                    assert_eq!((engine, environment.logs_survive), (WalEngine::RaftEngine, true));
+                    data.close().unwrap();
+                }
+                Err(error) => {
+                    assert_eq!((start, engine), (1, WalEngine::Sled));
+                    let text = format!("{error:#}");
+                    assert!(text.contains("set wal.engine to raft-engine"), "{text}");
+                }
+            }
+        }
+        // Nothing was moved aside.
+        let names: Vec<_> = std::fs::read_dir(&config.node.data_dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(names.iter().all(|name| !name.contains("damaged")), "{names:?}");
     }
 }

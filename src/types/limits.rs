@@ -37,6 +37,8 @@ pub const WAL_QUEUE_MAX: usize = 64 * 1024;
 pub const WAL_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Manifests of batches that the write-ahead log keeps.
 pub const WAL_MANIFESTS_KEPT: u64 = 64;
+/// Each manifest whose number this divides names every log, not only those of its batch.
+pub const WAL_MANIFEST_FULL_EVERY: u64 = 32;
 
 /// Sessions a group remembers; the least recently used is forgotten.
 pub const SESSIONS_MAX: usize = 16 * 1024;
