@@ -66,6 +66,16 @@ pub fn free_ports(count: usize, step: u16) -> Vec<u16> {
     panic!("no {count} free ports");
 }
 
+impl Drop for ProcessCluster {
+    /// What failed is looked into: logs and data stay.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("logs and data of the nodes are in {}", self.dir.path().display());
+        }
+    }
+}
+
 impl ProcessCluster {
     /// Writes the configurations; starts nothing.
     pub fn prepare(shape: Shape) -> ProcessCluster {

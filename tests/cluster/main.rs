@@ -16,6 +16,7 @@ mod load;
 mod pages;
 mod process;
 mod refusals;
+mod rounds;
 mod stop;
 mod trace;
 
