@@ -64,7 +64,8 @@ fn a_bad_configuration_fails_with_every_problem() {
 #[test]
 fn an_unreachable_node_is_an_error_and_not_an_answer() {
     // Port 1 of this machine: nobody listens.
-    for args in [&["get", "k"][..], &["set", "k", "v"], &["del", "k"], &["status"]] {
+    let commands = [&["get", "k"][..], &["set", "k", "v"], &["del", "k"], &["status"], &["health"]];
+    for args in commands {
         let output = raftcache(&[args, &["--addr", "127.0.0.1:1"]].concat(), &[]);
         assert!(!output.status.success(), "{args:?}");
         assert!(text(&output.stdout).is_empty(), "{args:?}");

@@ -31,7 +31,7 @@ pub const PATIENT: Duration = Duration::from_secs(5);
 /// Pause after an acknowledged write, so that measurements are of the cluster and not of the
 /// machine's load.
 const PACE: Duration = Duration::from_millis(10);
-const READERS: usize = 4;
+const READERS: usize = 8;
 
 #[derive(Debug)]
 struct Counter {
@@ -98,7 +98,10 @@ impl Seen {
                 let reply = client.get(within(get(key), PATIENT)).await.unwrap();
                 let shown = number(reply.into_inner());
                 let node = at + 1;
-                assert!(range.contains(&shown), "{key} is {shown} at node {node}, not in {range:?}");
+                assert!(
+                    range.contains(&shown),
+                    "{key} is {shown} at node {node}, not in {range:?}"
+                );
                 *range = shown..=*range.end();
             }
         }

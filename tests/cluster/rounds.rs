@@ -111,7 +111,13 @@ struct Slowest {
 
 impl Slowest {
     /// Runs a round. `steady` says that every node was ready when it began.
-    async fn run(&mut self, cluster: &mut ProcessCluster, load: &Load, round: &Round, steady: bool) {
+    async fn run(
+        &mut self,
+        cluster: &mut ProcessCluster,
+        load: &Load,
+        round: &Round,
+        steady: bool,
+    ) {
         // With one node killed the other two go on; else time counts once the last is back.
         let lone = steady && round.lone().is_some();
         let (began, last) = (now(), round.steps.len() - 1);
@@ -150,9 +156,7 @@ async fn rounds_of_kills_lose_nothing() {
     let _turn = turn().await;
     let seed = env("SEED").unwrap_or_else(|| rand::random::<u32>().into());
     let rounds = env("ROUNDS").unwrap_or(ROUNDS);
-    println!(
-        "replay: SEED={seed} ROUNDS={rounds} cargo test --test cluster rounds -- --nocapture"
-    );
+    println!("replay: SEED={seed} ROUNDS={rounds} cargo test --test cluster rounds -- --nocapture");
     let shape = Shape::new("wal");
     let mut cluster = ProcessCluster::start(shape).await;
     let load = Load::start(&cluster, "rounds", KEYS, (shape.shards, BRIEF)).await;
@@ -176,7 +180,12 @@ async fn rounds_of_kills_lose_nothing() {
     println!(
         "{} rounds, {} kills in {took:?}: {} writes, {} reads; slowest to writable: {:?} after the \
          kill of one node, {:?} after the last start of more",
-        rounds + 4, slowest.kills, seen.writes, seen.reads, slowest.lone, slowest.more
+        rounds + 4,
+        slowest.kills,
+        seen.writes,
+        seen.reads,
+        slowest.lone,
+        slowest.more
     );
     cluster.converged().await;
 
