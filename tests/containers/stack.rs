@@ -150,7 +150,7 @@ impl Stack {
         assert!(users.all(|user| user != "0"), "{top}");
         assert_eq!(self.inspect(0, "{{.Config.User}}"), "65532:65532");
         let limits = self.inspect(0, "{{.HostConfig.Memory}} {{.HostConfig.ReadonlyRootfs}}");
-        assert_eq!(limits, format!("{} true", 4u64 << 30));
+        assert_eq!(limits, format!("{} true", 5u64 << 30));
     }
 }
 
