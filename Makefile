@@ -151,7 +151,7 @@ image: ## Build the container image without a registry, from a binary of this ma
 up: export RAFTCACHE_IMAGE = $(IMAGE)
 up: ## Start three containers of that image, or those that are down; wait until all are healthy
 	@started=$$SECONDS
-	if ! docker image inspect "$(IMAGE)" > /dev/null 2>&1; then
+	if ! docker image inspect "$(IMAGE)" > /dev/null; then
 	  echo "there is no image $(IMAGE): make image builds it" >&2
 	  exit 1
 	fi
