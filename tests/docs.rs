@@ -14,12 +14,13 @@ use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/configuration.md",
+    "docs/deploy.md",
     "docs/errors.md",
     "docs/memory.md",
     "docs/glossary.md",

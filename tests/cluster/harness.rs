@@ -1,6 +1,5 @@
 //! A cluster of processes.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use raftcache::front::cluster::{fetch, http_get};
 use raftcache::front::page::StatusPage;
 use raftcache::types::clock::now;
 
+use crate::ports::free_ports;
 use crate::process::{Process, until};
 
 /// How long a cluster may take to form, on a busy machine.
@@ -50,20 +50,14 @@ pub struct ProcessCluster {
     pub dir: tempfile::TempDir,
 }
 
-/// A run of `count` ports nobody listens on, `step` apart. Below the range from which the system
-/// takes ports of outgoing connections, so that none of those gets in the way later.
-pub fn free_ports(count: usize, step: u16) -> Vec<u16> {
-    for _ in 0..1_000 {
-        let first = 10_240 + rand::random::<u16>() % 20_000;
-        let ports: Vec<u16> =
-            (0..count).map(|i| first + step * u16::try_from(i).unwrap()).collect();
-        let held: Vec<_> =
-            ports.iter().map_while(|port| TcpListener::bind(("127.0.0.1", *port)).ok()).collect();
-        if held.len() == count {
-            return ports;
+impl Drop for ProcessCluster {
+    /// What failed is looked into: logs and data stay.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("logs and data of the nodes are in {}", self.dir.path().display());
         }
     }
-    panic!("no {count} free ports");
 }
 
 impl ProcessCluster {

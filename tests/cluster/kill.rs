@@ -35,7 +35,7 @@ fn report(what: &str, led: usize, shards: &BTreeMap<ShardId, Duration>) {
 }
 
 fn print(what: &str, seen: &Seen) {
-    let Seen { writes, reads, gap, failures } = seen;
+    let Seen { writes, reads, gap, failures, .. } = seen;
     println!(
         "{what}: {writes} writes and {reads} reads, longest gap {gap:?}, failed: {failures:#?}"
     );

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod client;
+#[path = "../support/commands.rs"]
+mod commands;
 mod dev;
 mod formation;
 #[path = "../support/grpc_json.rs"]
@@ -14,8 +16,11 @@ mod harness;
 mod kill;
 mod load;
 mod pages;
+#[path = "../support/ports.rs"]
+mod ports;
 mod process;
 mod refusals;
+mod rounds;
 mod stop;
 mod trace;
 
