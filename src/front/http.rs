@@ -40,7 +40,11 @@ async fn health<S: Execute>(State(admin): State<Arc<Admin<S>>>) -> Response {
 async fn ready<S: Execute>(State(admin): State<Arc<Admin<S>>>) -> Response {
     let status = admin.service.status();
     let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "ready": status.ready, "not_ready_because": status.not_ready_because });
+    let body = json!({
+        "ready": status.ready,
+        "not_ready_because": status.not_ready_because,
+        "warnings": status.warnings,
+    });
     (code, Json(body)).into_response()
 }
 

@@ -1,6 +1,6 @@
 //! What a node stands on: swapped as a whole by simulations.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use anyhow::Context;
 use crate::config::{Config, Durability};
 use crate::controller::{FoundersFile, FoundersStore};
 use crate::storage::disk::{Disk, RealDisk};
+use crate::storage::health::{NodeStorage, StorageHealth};
 use crate::storage::identity::{DirLock, Identity, boot_id};
 use crate::storage::replicas_started::ReplicasStarted;
 use crate::storage::sled_wal::{self, FlushMode, SledWal};
 use crate::storage::wal::{self, Wal};
+use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
 use crate::transport::options::PeerOptions;
 use crate::transport::tonic_peer::TonicTransport;
@@ -27,14 +29,8 @@ pub struct Environment {
     pub transport: SharedTransport,
     /// Wall clock.
     pub clock: SharedClock,
-    /// Plain files.
-    pub disk: Arc<dyn Disk>,
-    /// Directory of the node's files on `disk`.
-    pub data_dir: PathBuf,
-    /// Log of the controller's replica: always durable.
-    pub control_wal: Arc<dyn Wal>,
-    /// Log of the shards' replicas; `None` in `memory` durability.
-    pub shard_wal: Option<Arc<dyn Wal>>,
+    /// Disk, logs and what is known of them.
+    pub storage: Arc<NodeStorage>,
     /// Who founded the cluster.
     pub founders: Arc<dyn FoundersStore>,
     /// Random name of the data directory.
@@ -55,16 +51,21 @@ pub struct Environment {
 #[derive(Debug)]
 pub struct DataDir {
     pub(super) identity: Arc<Identity>,
-    wals: Vec<Arc<SledWal>>,
+    storage: Arc<NodeStorage>,
     /// Keeps other processes out.
     _lock: DirLock,
 }
 
 impl DataDir {
-    /// Closes the logs and marks the stop as clean. Blocks on the device.
+    /// Closes the logs and marks the stop as clean, unless the disk has failed. Blocks on the device.
     pub fn close(self) -> anyhow::Result<()> {
-        for wal in &self.wals {
-            wal.close().context("cannot close the write-ahead log")?;
+        if let Some(stall) = self.storage.health.stall() {
+            tracing::warn!(why = stall.why, "stopped while the disk takes no writes");
+            self.storage.close();
+            return Ok(());
+        }
+        for slot in self.storage.slots() {
+            slot.close().context("cannot close the write-ahead log")?;
         }
         self.identity.mark_clean().context("cannot mark the stop as clean")
     }
@@ -81,7 +82,8 @@ impl Environment {
         let unflushed = config.durability == Durability::WalAsync;
         let identity = Identity::start(Arc::clone(&disk), dir, boot_id(), unflushed, rand::random)?;
         let metrics = Metrics::new();
-        let control = open_wal(&dir.join("controller"), &metrics, FlushMode::Always)?;
+        let health = StorageHealth::new(Arc::clone(&metrics), unflushed);
+        let control = open_slot("controller", dir, &health, &metrics, FlushMode::Always)?;
         let interval = Duration::from_millis(config.wal.flush_interval_ms);
         let mode = match config.durability {
             Durability::Memory => None,
@@ -89,22 +91,29 @@ impl Environment {
             Durability::WalAsync => Some(FlushMode::Every(interval)),
         };
         let shard_wal = match mode {
-            Some(mode) => Some(open_wal(&dir.join("wal"), &metrics, mode)?),
+            Some(mode) => Some(open_slot("wal", dir, &health, &metrics, mode)?),
             None => None,
         };
-        if let Some(wal) = &shard_wal {
-            note_missing_logs(&identity, &disk, dir, wal.as_ref())?;
+        if let Some(slot) = &shard_wal {
+            note_missing_logs(&identity, &disk, dir, slot.get()?.as_ref())?;
         }
         let logs_survive = shard_wal.is_some() && !identity.loss_untold();
         let node = NodeId(config.node.id);
         let transport = TonicTransport::new(node, Arc::clone(&metrics), peer_options(config));
+        let identity = Arc::new(identity);
+        let storage = Arc::new(NodeStorage {
+            disk,
+            data_dir: dir.clone(),
+            reserve_bytes: config.wal.reserve_bytes,
+            control_wal: control,
+            shard_wal,
+            identity: Some(Arc::clone(&identity)),
+            health,
+        });
         let environment = Environment {
             transport,
             clock: Arc::new(SystemClock),
-            disk,
-            data_dir: dir.clone(),
-            control_wal: Arc::clone(&control) as Arc<dyn Wal>,
-            shard_wal: shard_wal.clone().map(|wal| wal as Arc<dyn Wal>),
+            storage: Arc::clone(&storage),
             founders: Arc::new(FoundersFile::new(dir)),
             store_id: identity.store_id,
             incarnation: identity.incarnation,
@@ -113,8 +122,7 @@ impl Environment {
             session_seed: rand::random(),
             metrics,
         };
-        let wals = std::iter::once(control).chain(shard_wal).collect();
-        Ok((environment, DataDir { identity: Arc::new(identity), wals, _lock: lock }))
+        Ok((environment, DataDir { identity, storage, _lock: lock }))
     }
 }
 
@@ -148,6 +156,24 @@ fn peer_options(config: &Config) -> PeerOptions {
         keepalive_timeout: Duration::from_millis(peer.keepalive_timeout_ms),
         ..PeerOptions::default()
     }
+}
+
+/// Opens the log store `name` in `dir`, and keeps how to open it again.
+fn open_slot(
+    name: &'static str,
+    dir: &Path,
+    health: &Arc<StorageHealth>,
+    metrics: &Arc<Metrics>,
+    mode: FlushMode,
+) -> anyhow::Result<Arc<WalSlot>> {
+    let path = dir.join(name);
+    let engine = open_wal(&path, metrics, mode)?;
+    let metrics = Arc::clone(metrics);
+    let again = move || {
+        let engine = SledWal::open(&path, Arc::clone(&metrics), mode)?;
+        Ok(engine as Arc<dyn Wal>)
+    };
+    Ok(WalSlot::new(name, engine, health, Box::new(again)))
 }
 
 /// Opens a log store. A damaged one is moved aside: the replicas it held must not run under their

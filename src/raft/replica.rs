@@ -2,6 +2,7 @@
 
 mod lead;
 mod observe;
+mod room;
 mod serve;
 
 use std::marker::PhantomData;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use openraft::Raft;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ use tokio_util::task::TaskTracker;
 pub(super) use self::lead::WriteResult;
 use self::observe::watch_leader;
 pub use self::observe::{Leader, Progress};
+use self::room::Room;
 use super::compactor;
 use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
@@ -28,8 +31,9 @@ use super::machine::StateMachine;
 use super::network::{NetworkContext, NetworkFactory};
 use super::settings::RaftSettings;
 use super::snapshot_receive::SnapshotReceiver;
-use super::state_store::{SharedMachine, StateStore};
+use super::state_store::{Builds, SharedMachine, StateStore};
 use super::types::{ReplicaNode, TypeConfig, term_of};
+use crate::storage::health::Reporter;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::storage::wal::{self, Wal};
 use crate::transport::SharedTransport;
@@ -46,6 +50,8 @@ pub struct ReplicaDeps {
     pub wal: Option<Arc<dyn Wal>>,
     /// Snapshot files.
     pub files: Arc<SnapshotFiles>,
+    /// Hears of failures of the disk.
+    pub storage: Reporter,
     /// The node's heartbeat timer.
     pub heartbeats: Heartbeats,
     /// Timing and sizes.
@@ -101,6 +107,12 @@ struct Inner<M: StateMachine> {
     context: NetworkContext,
     settings: RaftSettings,
     leader: watch::Receiver<Option<Leader>>,
+    /// What became of the snapshots built here.
+    builds: Arc<Builds>,
+    /// What a disk with little room asks of this replica.
+    room: Room,
+    /// `None` where no log is at stake: a replica in memory outlives the disk.
+    storage: Option<Reporter>,
     /// Until then this replica neither votes nor campaigns.
     guard_until: Option<Instant>,
     metrics: Arc<Metrics>,
@@ -138,8 +150,9 @@ impl<M: StateMachine> Replica<M> {
         let ran = !log.is_pristine() && !taken_out(Countermeasure::RestartGuard);
         let guard_until = ran.then(|| now() + deps.settings.restart_guard());
         let digests = Arc::new(Digests::default());
-        let store = StateStore::new(key, machine, Arc::clone(&deps.files), Arc::clone(&digests));
-        let machine = store.shared();
+        let (files, storage) = (Arc::clone(&deps.files), deps.storage.clone());
+        let store = StateStore::new(key, machine, files, Arc::clone(&digests), storage.clone());
+        let (machine, builds, life) = (store.shared(), store.builds(), store.life());
         let looked_at = Arc::clone(&machine);
         let applied = move || {
             let state = looked_at.read();
@@ -161,7 +174,10 @@ impl<M: StateMachine> Replica<M> {
             .map_err(|fatal| StartError::Recovery(fatal.to_string()))?;
         context.set_metrics(raft.data_metrics());
         let (leader_tx, leader) = watch::channel(None);
-        let receiver = SnapshotReceiver::new(key, Arc::clone(&deps.files), Arc::clone(&machine));
+        let files = Arc::clone(&deps.files);
+        let durable = deps.wal.is_some();
+        let receiver =
+            SnapshotReceiver::new((key, life), files, Arc::clone(&machine), storage.clone());
         let inner = Arc::new(Inner {
             key,
             raft,
@@ -173,6 +189,9 @@ impl<M: StateMachine> Replica<M> {
             context,
             settings: deps.settings,
             leader,
+            builds,
+            room: Room::default(),
+            storage: durable.then_some(storage),
             guard_until,
             metrics: deps.metrics,
             cancel: CancellationToken::new(),
@@ -188,18 +207,23 @@ impl<M: StateMachine> Replica<M> {
     fn spawn_tasks(&self, leader_tx: watch::Sender<Option<Leader>>) {
         let inner = &self.inner;
         let cancel = inner.cancel.clone();
-        let raft = inner.raft.clone();
+        let (raft, key, storage) = (inner.raft.clone(), inner.key, inner.storage.clone());
         inner.tasks.spawn(task::guarded("leader watch", async move {
-            let watch = watch_leader(raft, leader_tx);
-            cancel.run_until_cancelled(watch).await;
+            let watch = watch_leader(raft.clone(), leader_tx);
+            let ended = cancel.run_until_cancelled(watch).await.is_some();
+            if let (true, Some(storage)) = (ended, storage) {
+                report_end(key, &raft, &storage);
+            }
         }));
-        let (raft, guard) = (inner.raft.clone(), inner.guard_until);
+        let (this, guard) = (Arc::downgrade(inner), inner.guard_until);
         let cancel = inner.cancel.clone();
         inner.tasks.spawn(task::guarded("restart guard", async move {
             if let Some(until) = guard {
                 cancel.run_until_cancelled(tokio::time::sleep_until(until)).await;
             }
-            raft.runtime_config().elect(true);
+            if let Some(inner) = this.upgrade() {
+                Replica { inner }.let_campaign();
+            }
         }));
         let cancel = inner.cancel.clone();
         let compact = compactor::run(
@@ -207,6 +231,7 @@ impl<M: StateMachine> Replica<M> {
             inner.log.clone(),
             Arc::clone(&inner.machine),
             inner.settings.snapshot_log_bytes,
+            Arc::clone(&inner.builds),
         );
         inner.tasks.spawn(task::guarded("compactor", async move {
             cancel.run_until_cancelled(compact).await;
@@ -267,6 +292,16 @@ impl<M: StateMachine> Replica<M> {
             tracing::error!(replica = %self.inner.key, %error, "replica did not stop cleanly");
         }
         self.inner.tasks.wait().await;
+    }
+}
+
+/// openraft ended by itself: after a fault of the disk, or of its own. What a durable replica needs
+/// to begin again is on the disk, so the storage begins another life.
+fn report_end<M: StateMachine>(key: LogKey, raft: &RaftHandle<M>, storage: &Reporter) {
+    let ended = raft.metrics().borrow_watched().running_state.clone();
+    if let Err(fatal) = ended {
+        let kind = std::io::ErrorKind::Other;
+        storage.failed("replica", &format!("{key} stopped: {fatal}"), kind);
     }
 }
 

@@ -11,6 +11,7 @@ use super::state_store::StateStore;
 use super::types::TypeConfig;
 use crate::core::machine::{Machine, MachineConfig};
 use crate::core::slot_set::SlotSet;
+use crate::storage::health::Reporter;
 use crate::storage::sim_files::SimFiles;
 use crate::storage::sled_wal::{FlushMode, SledWal};
 use crate::storage::snapshot_files::SnapshotFiles;
@@ -38,7 +39,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateStore<Machine>, Option<tempfile::Te
     ) -> Result<(Option<tempfile::TempDir>, LogStore, StateStore<Machine>), StorageError<TypeConfig>>
     {
         let files = Arc::new(SnapshotFiles::new(SimFiles::new(1), "/snapshots").unwrap());
-        let store = StateStore::new(key(), machine(), files, Arc::new(Digests::default()));
+        let storage = Reporter::unwatched(Metrics::new());
+        let store = StateStore::new(key(), machine(), files, Arc::new(Digests::default()), storage);
         if !self.sled {
             let log = LogStore::open(key(), None, Recovered::default()).unwrap();
             return Ok((None, log, store));

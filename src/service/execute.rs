@@ -100,7 +100,7 @@ pub(super) struct Inner<G> {
     options: Options,
     ids: RequestIds,
     forwarder: Forwarder,
-    status: Arc<dyn StatusSource>,
+    pub(super) status: Arc<dyn StatusSource>,
 }
 
 /// One operation under way.
@@ -206,7 +206,7 @@ impl<G: LocalGroup> Inner<G> {
             let error = match self.attempt(&mut run, &at, target).await {
                 Some(Ok(response)) => return Ok(response),
                 Some(Err(error)) => error,
-                None => Reason::NoLeader { group: GroupId::of_shard(at.shard) }.into(),
+                None => self.nobody(&at),
             };
             match self.after(&mut run, &at, target, error) {
                 Next::Answer(error) => return Err(self.measures.refused(error)),
@@ -215,6 +215,15 @@ impl<G: LocalGroup> Inner<G> {
             }
             self.measures.retried.inc();
         }
+    }
+
+    /// Why there is nobody to try.
+    fn nobody(&self, at: &Located<G>) -> Error {
+        match self.status.storage_problem().filter(|_| at.local.is_none()) {
+            Some(detail) => Reason::StorageFailed { detail },
+            None => Reason::NoLeader { group: GroupId::of_shard(at.shard) },
+        }
+        .into()
     }
 
     fn target(&self, run: &mut Run<'_>, at: &Located<G>) -> Target {

@@ -64,6 +64,9 @@ impl<G: LocalGroup> Inner<G> {
         let _permit = self.admission.admit(operations.len())?;
         let Some(local) = self.router.registry().get(group) else {
             tracing::debug!("no replica of the group runs here");
+            if let Some(detail) = self.status.storage_problem() {
+                return Err(Reason::StorageFailed { detail }.into());
+            }
             return Err(Reason::NotOwner { epoch: self.router.epoch() }.into());
         };
         if now() >= deadline {

@@ -1,11 +1,13 @@
 //! F3: disk (trait, real, simulated), write-ahead logs, snapshot files.
 //!
 //! `wal` is the seam; `memory_wal`, `sled_wal` and `sim_wal` are the engines behind it. `disk` is
-//! the seam to plain files; `snapshot_files` and `identity` stand on it.
+//! the seam to plain files; `snapshot_files` and `identity` stand on it. `health` knows whether the
+//! disk can be written, and `wal_slot` opens a failed log again.
 
 pub mod disk;
 mod flush_mark;
 mod flusher;
+pub mod health;
 pub mod identity;
 mod log_image;
 mod log_state;
@@ -20,9 +22,12 @@ pub mod snapshot_files;
 mod snapshot_format;
 mod snapshot_writer;
 pub mod wal;
+pub mod wal_slot;
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod failing_tests;
 #[cfg(test)]
 mod kill_tests;
 #[cfg(test)]

@@ -22,6 +22,10 @@ struct Host {
     /// Starts that fail before one succeeds.
     failures: Mutex<usize>,
     log_lost: Mutex<BTreeSet<LogKey>>,
+    /// The disk lets nothing start.
+    stalled: Mutex<bool>,
+    /// Left on the disk by replicas that do not run.
+    left: Mutex<BTreeSet<LogKey>>,
     /// Starts and stops asked for.
     asked: watch::Sender<Vec<String>>,
 }
@@ -56,9 +60,18 @@ impl ReplicaHost for Host {
     }
 
     fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>> {
-        assert!(self.running.lock().remove(&key));
+        assert!(self.running.lock().remove(&key) || self.left.lock().remove(&key));
         self.say(format!("stop {key} forget {forget}"));
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn may_start(&self) -> bool {
+        !*self.stalled.lock()
+    }
+
+    fn present(&self) -> BoxFuture<'_, Result<BTreeSet<LogKey>, HostError>> {
+        let present = self.running.lock().union(&self.left.lock()).copied().collect();
+        std::future::ready(Ok(present)).boxed()
     }
 
     fn running(&self) -> BTreeSet<LogKey> {
@@ -231,6 +244,34 @@ async fn a_replica_whose_log_is_lost_is_not_tried_again() {
     let asked = rig.host.asked.borrow().clone();
     assert_eq!(asked.iter().filter(|what| *what == "start g1-r11").count(), 1, "{asked:?}");
     assert!(rig.host.initialized.lock().is_empty());
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_abandoned_replicas_left_is_removed_and_what_is_lost_but_placed_here_stays() {
+    let left = Mutex::new(BTreeSet::from([key(1, 5), key(2, 14), key(9, 77)]));
+    let log_lost = Mutex::new(BTreeSet::from([key(2, 14)]));
+    let rig = Rig::new(Host { left, log_lost, ..Host::default() });
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    tokio::time::sleep(BALANCE_EVERY * 2).await;
+    assert_eq!(rig.host.left.lock().len(), 3, "without a table nothing is known");
+    rig.publish(1);
+    rig.host.wait(|host| host.left.lock().len() == 1).await;
+    assert_eq!(*rig.host.left.lock(), BTreeSet::from([key(2, 14)]));
+    let asked = rig.host.asked.borrow().clone();
+    assert!(asked.contains(&"stop g1-r5 forget true".to_owned()), "{asked:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_while_the_disk_does_not_let_it() {
+    let rig = Rig::new(Host { stalled: Mutex::new(true), ..Host::default() });
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    rig.publish(1);
+    tokio::time::sleep(BALANCE_EVERY * 5).await;
+    assert!(rig.host.asked.borrow().is_empty());
+    *rig.host.stalled.lock() = false;
+    rig.host.wait(|host| *host.running.lock() == both()).await;
     rig.end().await;
 }
 

@@ -34,6 +34,7 @@ impl<M: StateMachine> Replica<M> {
             }
             FrameKind::TransferLeader => {
                 self.check_guard()?;
+                self.check_willing(&payload)?;
                 let request = decode(&payload, "transfer").map_err(refuse)?;
                 let answer = raft.handle_transfer_leader(request).await;
                 answer.map(|answer| encode(&answer)).map_err(refuse)
@@ -81,7 +82,7 @@ impl<M: StateMachine> Replica<M> {
                 return Err(self.diverged(mismatch));
             }
         }
-        Ok(encode_append_response(&response, inner.freshness.now_ms()))
+        Ok(encode_append_response(&response, inner.freshness.now_ms(), self.is_reluctant()))
     }
 
     /// INV-3 is broken: stop this replica rather than serve what differs from the leader.
