@@ -155,7 +155,11 @@ pub struct Wal {
 
 impl Default for Wal {
     fn default() -> Self {
-        Wal { engine: WalEngine::Sled, flush_interval_ms: 50, reserve_bytes: limits::WAL_RESERVE_BYTES_DEFAULT }
+        Wal {
+            engine: WalEngine::Sled,
+            flush_interval_ms: 50,
+            reserve_bytes: limits::WAL_RESERVE_BYTES_DEFAULT,
+        }
     }
 }
 

@@ -242,4 +242,3 @@ fn error_kind(error: &identity::Error) -> std::io::ErrorKind {
         }
     }
 }
-

@@ -90,7 +90,8 @@ async fn tell(host: &Host, low: Option<LowRoom>, shed: bool) {
     let deadline = now() + HAND_OVER;
     let groups = if host.durable() { host.registry.all() } else { Vec::new() };
     let replicas = groups.iter().map(|(_, group)| group.replica());
-    let tell_one = |replica| crate::raft::replica::Replica::see_room(replica, reserve, shed, deadline);
+    let tell_one =
+        |replica| crate::raft::replica::Replica::see_room(replica, reserve, shed, deadline);
     join_all(replicas.map(tell_one)).await;
     if let Some(replica) = host.controller_replica() {
         replica.see_room(reserve, shed, deadline).await;
@@ -102,8 +103,8 @@ async fn tell(host: &Host, low: Option<LowRoom>, shed: bool) {
 async fn restart(host: &Arc<Host>) {
     let storage = &host.storage;
     let stopped = if host.durable() { host.stop_all(false).await } else { 0 };
-    let stopped = stopped + usize::from(host.controller.lock().is_some());
-    host.stalled.fetch_max(stopped, Ordering::Relaxed);
+    let stopped = stopped + usize::from(host.control_storage.lock().is_some());
+    host.stalled.store(stopped, Ordering::Relaxed);
     tracing::warn!(stopped, "durable replicas stopped: this node only forwards");
     let mut pause = RETRY_MIN;
     loop {

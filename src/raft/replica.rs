@@ -134,19 +134,7 @@ impl<M: StateMachine> Replica<M> {
         ran_before: bool,
         deps: ReplicaDeps,
     ) -> Result<Self, StartError> {
-        let recovered = match &deps.wal {
-            Some(wal) => {
-                let wal = Arc::clone(wal);
-                deps.files.offload(move || wal.open(key)).await?
-            }
-            None => wal::Recovered { fresh: true, ..wal::Recovered::default() },
-        };
-        if ran_before && recovered.fresh {
-            // A blank restart loses acknowledged writes (INV-2).
-            return Err(StartError::LogLost(key));
-        }
-        let log = LogStore::open(key, deps.wal.clone(), recovered)?;
-        log.mark_begun().await?;
+        let log = open_log(key, ran_before, &deps).await?;
         let ran = !log.is_pristine() && !taken_out(Countermeasure::RestartGuard);
         let guard_until = ran.then(|| now() + deps.settings.restart_guard());
         let digests = Arc::new(Digests::default());
@@ -293,6 +281,28 @@ impl<M: StateMachine> Replica<M> {
         }
         self.inner.tasks.wait().await;
     }
+}
+
+/// The log of a replica as the device has it; it holds at least a mark when this returns.
+async fn open_log(
+    key: LogKey,
+    ran_before: bool,
+    deps: &ReplicaDeps,
+) -> Result<LogStore, StartError> {
+    let recovered = match &deps.wal {
+        Some(wal) => {
+            let wal = Arc::clone(wal);
+            deps.files.offload(move || wal.open(key)).await?
+        }
+        None => wal::Recovered { fresh: true, ..wal::Recovered::default() },
+    };
+    if ran_before && recovered.fresh {
+        // A blank restart loses acknowledged writes (INV-2).
+        return Err(StartError::LogLost(key));
+    }
+    let log = LogStore::open(key, deps.wal.clone(), recovered)?;
+    log.mark_begun().await?;
+    Ok(log)
 }
 
 /// openraft ended by itself: after a fault of the disk, or of its own. What a durable replica needs

@@ -34,8 +34,7 @@ use crate::types::clock::{Instant, now};
 use crate::types::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::types::metrics::Metrics;
 use crate::types::{
-    Command, Consistency, Error, GroupId, NodeId, Reason, Refusal, Reply, RequestId, RoutingEpoch,
-    Write,
+    Command, Consistency, Error, NodeId, Reason, Refusal, Reply, RequestId, RoutingEpoch, Write,
 };
 
 /// What a user may set of the service.
@@ -215,15 +214,6 @@ impl<G: LocalGroup> Inner<G> {
             }
             self.measures.retried.inc();
         }
-    }
-
-    /// Why there is nobody to try.
-    fn nobody(&self, at: &Located<G>) -> Error {
-        match self.status.storage_problem().filter(|_| at.local.is_none()) {
-            Some(detail) => Reason::StorageFailed { detail },
-            None => Reason::NoLeader { group: GroupId::of_shard(at.shard) },
-        }
-        .into()
     }
 
     fn target(&self, run: &mut Run<'_>, at: &Located<G>) -> Target {

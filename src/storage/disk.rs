@@ -123,7 +123,11 @@ fn cleared(disk: &dyn Disk, path: &Path, error: io::Error) -> io::Error {
     }
     let text = error.to_string();
     let name = path.display().to_string();
-    if text.contains(&name) { error } else { io::Error::new(error.kind(), format!("{name}: {text}")) }
+    if text.contains(&name) {
+        error
+    } else {
+        io::Error::new(error.kind(), format!("{name}: {text}"))
+    }
 }
 
 /// Whether a small file in `dir` can be written, made durable and removed.

@@ -307,7 +307,9 @@ impl NodeStorage {
         const RESTART: &str = "acknowledged writes that were not flushed may be lost: restart the \
             node, so that its replicas come back under new ids";
         if let Some(identity) = self.identity.as_ref().filter(|identity| !identity.loss_untold()) {
-            identity.note_loss().map_err(|error| format!("{RESTART} (and it is not noted: {error})"))?;
+            identity
+                .note_loss()
+                .map_err(|error| format!("{RESTART} (and it is not noted: {error})"))?;
         }
         Err(RESTART.to_owned())
     }

@@ -7,12 +7,14 @@
 
 mod client;
 mod dev;
+mod disk;
 mod formation;
 #[path = "../support/grpc_json.rs"]
 mod grpc_json;
 mod harness;
 mod kill;
 mod load;
+mod mount;
 mod pages;
 mod process;
 mod refusals;

@@ -260,6 +260,20 @@ impl Cluster {
         store.files = SimFiles::new(self.plan.seed);
     }
 
+    /// The node's disk answers every change with this error from now on; `None` ends it.
+    pub fn set_disk(&self, id: u64, failing: Option<std::io::ErrorKind>) {
+        let stores = self.stores.lock();
+        let store = &stores[&id];
+        store.shard_disk.set_failing(failing);
+        store.control_disk.set_failing(failing);
+        store.files.set_failing(failing);
+    }
+
+    /// Room left on the node's disk; `None` is not known.
+    pub fn set_free_bytes(&self, id: u64, bytes: Option<u64>) {
+        self.stores.lock()[&id].files.set_free_bytes(bytes);
+    }
+
     pub fn jump_clock(&self, id: u64, delta_ms: i64) {
         self.stores.lock()[&id].clock.jump(delta_ms);
     }

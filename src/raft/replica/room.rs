@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::raft::TransferLeaderRequest;
-use parking_lot::Mutex;
 
 use super::{Replica, StateMachine};
 use crate::raft::compactor;
 use crate::raft::frame_codec::decode;
 use crate::raft::types::TypeConfig;
 use crate::transport::Refusal;
-use crate::types::clock::{Instant, now};
+use crate::types::clock::Instant;
 use crate::types::limits::{WHAT_DISK_ROOM, WHAT_LOG_WITHOUT_SNAPSHOT};
 use crate::types::{Error, Reason};
 
 /// Election time-outs without a leader after which even a reluctant replica campaigns: a leader that
 /// only reads is better than none.
-const PATIENCE: u32 = 3;
+const PATIENCE: u64 = 3;
 /// When a refused writer should try again: room is looked at once a second.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -33,8 +32,8 @@ pub(super) struct Room {
     reserve_bytes: AtomicU64,
     /// It leads, and nobody wants to take over.
     refuses: AtomicBool,
-    /// Since when there is no leader. Held for moments.
-    leaderless: Mutex<Option<Instant>>,
+    /// When a leader was heard of last, by the replica's own clock, milliseconds.
+    heard_ms: AtomicU64,
 }
 
 impl<M: StateMachine> Replica<M> {
@@ -73,19 +72,19 @@ impl<M: StateMachine> Replica<M> {
 
     /// Lets openraft campaign, or keeps it from it.
     pub(super) fn let_campaign(&self) {
-        let nobody = {
-            let mut leaderless = self.inner.room.leaderless.lock();
-            match self.leader() {
-                Some(_) => *leaderless = None,
-                None => {
-                    leaderless.get_or_insert_with(now);
-                }
-            }
-            let patience = self.inner.settings.restart_guard() * PATIENCE;
-            leaderless.is_some_and(|since| now() >= since + patience)
-        };
+        let silent_ms = self
+            .inner
+            .freshness
+            .now_ms()
+            .saturating_sub(self.inner.room.heard_ms.load(Ordering::Acquire));
+        let nobody = silent_ms >= PATIENCE * self.inner.settings.election_ms_max;
         let may = !self.keeps_still() && (!self.is_reluctant() || nobody);
         self.inner.raft.runtime_config().elect(may);
+    }
+
+    /// A leader was heard of.
+    pub(super) fn heard(&self) {
+        self.inner.room.heard_ms.store(self.inner.freshness.now_ms(), Ordering::Release);
     }
 
     /// Refuses to take over while the disk has little room.

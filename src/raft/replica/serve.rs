@@ -73,6 +73,7 @@ impl<M: StateMachine> Replica<M> {
         }
         let response = inner.raft.append_entries(request).await.map_err(refuse)?;
         if response.is_success() {
+            self.heard();
             let applied = self.with_applied(|_, _, index| index);
             let complete = extras.complete_index;
             inner.freshness.heard(extras.echo_ms, extras.quorum_age_ms, complete, applied);
