@@ -82,7 +82,7 @@ async fn a_full_disk_stalls_and_heals_and_only_what_was_acknowledged_is_claimed(
     assert!(why.contains("no storage space"), "{why}");
     let why = rig.heal().unwrap_err();
     assert!(why.contains("/data/probe.tmp") && why.contains("no storage space"), "{why}");
-    assert_eq!(rig.files.paths(), [Path::new("/none"); 0], "the probe leaves nothing");
+    assert!(rig.files.paths().is_empty(), "the probe leaves nothing");
 
     rig.set_failing(None);
     rig.files.set_free_bytes(Some(999));
@@ -180,5 +180,5 @@ fn what_an_earlier_life_wrote_late_is_not_committed_and_what_is_removed_stays_aw
     let late = files.begin(key(1, 1), second, "late").unwrap();
     files.remove(key(1, 1)).unwrap();
     assert!(matches!(late.commit(Bytes::new()), Err(Error::Stopped(_))));
-    assert_eq!(disk.paths(), [Path::new("/none"); 0], "forgotten is forgotten");
+    assert!(disk.paths().is_empty(), "forgotten is forgotten");
 }

@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use crate::process::until;
 
 /// A mounted tmpfs; unmounted when this is dropped, whatever happened before.
 #[derive(Debug)]
@@ -29,10 +32,14 @@ impl Mount {
         Ok(Mount { path: path.to_owned() })
     }
 
-    /// Makes it read-only, or writable again.
-    pub fn read_only(&self, read_only: bool) {
+    /// Makes it read-only, or writable again. Tries again while a file is open for writing there,
+    /// as that of the node's probe is now and then.
+    pub async fn read_only(&self, read_only: bool) {
         let how = if read_only { "remount,ro" } else { "remount,rw" };
-        run("mount", &["-o", how, self.path.to_str().unwrap()]).unwrap();
+        until(how, Duration::from_secs(10), async || {
+            run("mount", &["-o", how, self.path.to_str().unwrap()]).ok()
+        })
+        .await;
     }
 
     fn ballast(&self) -> PathBuf {

@@ -22,8 +22,12 @@ struct Host {
     /// Starts that fail before one succeeds.
     failures: Mutex<usize>,
     log_lost: Mutex<BTreeSet<LogKey>>,
+    /// How long a start takes.
+    start_takes: Duration,
     /// The disk lets nothing start.
     stalled: Mutex<bool>,
+    /// Starts that came to their end.
+    finished: Mutex<BTreeSet<LogKey>>,
     /// Left on the disk by replicas that do not run.
     left: Mutex<BTreeSet<LogKey>>,
     /// Starts and stops asked for.
@@ -56,7 +60,14 @@ impl ReplicaHost for Host {
             Ok(())
         };
         self.say(format!("start {}", start.key));
-        std::future::ready(result).boxed()
+        async move {
+            tokio::time::sleep(self.start_takes).await;
+            if result.is_ok() {
+                self.finished.lock().insert(start.key);
+            }
+            result
+        }
+        .boxed()
     }
 
     fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>> {
@@ -261,6 +272,23 @@ async fn what_abandoned_replicas_left_is_removed_and_what_is_lost_but_placed_her
     let asked = rig.host.asked.borrow().clone();
     assert!(asked.contains(&"stop g1-r5 forget true".to_owned()), "{asked:?}");
     rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_under_way_is_brought_to_its_end_and_no_other_begins() {
+    let rig = Rig::new(Host { start_takes: Duration::from_secs(3), ..Host::default() });
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    rig.publish(1);
+    rig.host.wait(|host| !host.asked.borrow().is_empty()).await;
+    let host = Arc::clone(&rig.host);
+    assert!(host.finished.lock().is_empty(), "it is under way");
+    rig.end().await;
+    assert_eq!(
+        *host.finished.lock(),
+        BTreeSet::from([key(1, 11)]),
+        "nobody forgets it half started"
+    );
+    assert_eq!(*host.asked.borrow(), ["start g1-r11"]);
 }
 
 #[tokio::test(start_paused = true)]
