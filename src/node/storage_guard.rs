@@ -117,6 +117,7 @@ async fn restart(host: &Arc<Host>) {
             Ok(()) => break,
             Err(why) => storage.health.still(why),
         }
+        look(host, false).await;
         sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
     }

@@ -116,7 +116,13 @@ fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Removes a file that could not be written, and gives `error` back with the path in it.
 fn cleared(disk: &dyn Disk, path: &Path, error: io::Error) -> io::Error {
     match disk.remove(path) {
-        Err(left) if left.kind() != io::ErrorKind::NotFound => {
+        // Where nothing can be removed, nothing was made.
+        Err(left)
+            if !matches!(
+                left.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
             tracing::warn!(error = %left, path = %path.display(), "half-written file not removed");
         }
         Ok(()) | Err(_) => {}

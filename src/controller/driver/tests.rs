@@ -279,7 +279,7 @@ async fn a_start_under_way_is_brought_to_its_end_and_no_other_begins() {
     let rig = Rig::new(Host { start_takes: Duration::from_secs(3), ..Host::default() });
     rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
     rig.publish(1);
-    rig.host.wait(|host| !host.asked.borrow().is_empty()).await;
+    rig.host.wait(|host| !host.running.lock().is_empty()).await;
     let host = Arc::clone(&rig.host);
     assert!(host.finished.lock().is_empty(), "it is under way");
     rig.end().await;
