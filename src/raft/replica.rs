@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{InitializeError, RaftError};
+use openraft::errors::{Fatal, InitializeError, RaftError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -305,11 +305,13 @@ async fn open_log(
     Ok(log)
 }
 
-/// openraft ended by itself: after a fault of the disk, or of its own. What a durable replica needs
-/// to begin again is on the disk, so the storage begins another life.
+/// openraft ended by itself (not `Stopped`, which was asked for): after a fault of the disk, or of its
+/// own. What a durable replica needs to begin again is on the disk, so the storage begins another life.
 fn report_end<M: StateMachine>(key: LogKey, raft: &RaftHandle<M>, storage: &Reporter) {
     let ended = raft.metrics().borrow_watched().running_state.clone();
-    if let Err(fatal) = ended {
+    if let Err(fatal) = ended
+        && !matches!(fatal, Fatal::Stopped)
+    {
         let kind = std::io::ErrorKind::Other;
         storage.failed("replica", &format!("{key} stopped: {fatal}"), kind);
     }

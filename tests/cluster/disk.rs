@@ -106,7 +106,10 @@ async fn a_node_whose_disk_fills_up_steps_back_and_goes_on_without_a_restart() {
         .filter(|name| name.ends_with(".tmp") || name.contains("damaged"))
         .collect();
     assert_eq!(leftovers, [""; 0], "half-written files");
+    let said = cluster.process(SMALL).err_path();
     cluster.stop(SMALL).await;
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(!said.contains("stopped while the disk takes no writes"), "a stop is no failure");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,6 +48,11 @@ impl Process {
         std::fs::read_to_string(&self.out).unwrap()
     }
 
+    /// The file that takes its standard error.
+    pub fn err_path(&self) -> PathBuf {
+        self.err.clone()
+    }
+
     /// What it wrote to standard error so far.
     pub fn err(&self) -> String {
         std::fs::read_to_string(&self.err).unwrap()
