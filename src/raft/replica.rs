@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use openraft::Raft;
-use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{Fatal, InitializeError, RaftError};
+use openraft::errors::{InitializeError, RaftError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -111,8 +110,6 @@ struct Inner<M: StateMachine> {
     builds: Arc<Builds>,
     /// What a disk with little room asks of this replica.
     room: Room,
-    /// `None` where no log is at stake: a replica in memory outlives the disk.
-    storage: Option<Reporter>,
     /// Until then this replica neither votes nor campaigns.
     guard_until: Option<Instant>,
     metrics: Arc<Metrics>,
@@ -163,9 +160,7 @@ impl<M: StateMachine> Replica<M> {
         context.set_metrics(raft.data_metrics());
         let (leader_tx, leader) = watch::channel(None);
         let files = Arc::clone(&deps.files);
-        let durable = deps.wal.is_some();
-        let receiver =
-            SnapshotReceiver::new((key, life), files, Arc::clone(&machine), storage.clone());
+        let receiver = SnapshotReceiver::new((key, life), files, Arc::clone(&machine), storage);
         let inner = Arc::new(Inner {
             key,
             raft,
@@ -179,7 +174,6 @@ impl<M: StateMachine> Replica<M> {
             leader,
             builds,
             room: Room::default(),
-            storage: durable.then_some(storage),
             guard_until,
             metrics: deps.metrics,
             cancel: CancellationToken::new(),
@@ -195,13 +189,10 @@ impl<M: StateMachine> Replica<M> {
     fn spawn_tasks(&self, leader_tx: watch::Sender<Option<Leader>>) {
         let inner = &self.inner;
         let cancel = inner.cancel.clone();
-        let (raft, key, storage) = (inner.raft.clone(), inner.key, inner.storage.clone());
+        let raft = inner.raft.clone();
         inner.tasks.spawn(task::guarded("leader watch", async move {
-            let watch = watch_leader(raft.clone(), leader_tx);
-            let ended = cancel.run_until_cancelled(watch).await.is_some();
-            if let (true, Some(storage)) = (ended, storage) {
-                report_end(key, &raft, &storage);
-            }
+            let watch = watch_leader(raft, leader_tx);
+            cancel.run_until_cancelled(watch).await;
         }));
         let (this, guard) = (Arc::downgrade(inner), inner.guard_until);
         let cancel = inner.cancel.clone();
@@ -303,18 +294,6 @@ async fn open_log(
     let log = LogStore::open(key, deps.wal.clone(), recovered)?;
     log.mark_begun().await?;
     Ok(log)
-}
-
-/// openraft ended by itself (not `Stopped`, which was asked for): after a fault of the disk, or of its
-/// own. What a durable replica needs to begin again is on the disk, so the storage begins another life.
-fn report_end<M: StateMachine>(key: LogKey, raft: &RaftHandle<M>, storage: &Reporter) {
-    let ended = raft.metrics().borrow_watched().running_state.clone();
-    if let Err(fatal) = ended
-        && !matches!(fatal, Fatal::Stopped)
-    {
-        let kind = std::io::ErrorKind::Other;
-        storage.failed("replica", &format!("{key} stopped: {fatal}"), kind);
-    }
 }
 
 impl<M: StateMachine> Beat for Inner<M> {

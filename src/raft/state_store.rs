@@ -132,6 +132,39 @@ impl<M: StateMachine> StateStore<M> {
         Arc::clone(&self.shared)
     }
 
+    /// The machine in a snapshot, whose file is the current one when this returns.
+    async fn restore(
+        &self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData<M>,
+    ) -> Result<M, io::Error> {
+        match snapshot {
+            SnapshotData::Received { writer, machine } => {
+                self.files.offload(move || writer.publish()).await?;
+                Ok(*machine)
+            }
+            SnapshotData::GivenUp => Err(io::Error::other("no snapshot was built")),
+            SnapshotData::File(file) => {
+                let restorer = self.shared.read().machine.restorer();
+                let (files, at) = (Arc::clone(&self.files), (self.key, self.life));
+                let meta = encode_meta(meta);
+                self.files.offload(move || restore_file(&files, at, meta, file, restorer)).await
+            }
+        }
+    }
+
+    /// openraft ends the replica for good after such an error; if it is the disk's and not the
+    /// file's, the storage begins another life, and the replica in it.
+    fn fatal(&self, error: io::Error) -> io::Error {
+        // A damaged file, or a replica that was stopped meanwhile.
+        let own = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Interrupted);
+        if !own {
+            let text = format!("snapshot of {}: {error}", self.key);
+            self.storage.failed("snapshot", &text, error.kind());
+        }
+        error
+    }
+
     fn apply_one(&self, entry: Entry) -> Result<Applied, io::Error> {
         let mut state = self.shared.write();
         let index = entry.log_id.index;
@@ -208,19 +241,7 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
         snapshot: SnapshotData<M>,
     ) -> Result<(), io::Error> {
         let _installing = self.installing.lock().await;
-        let machine = match snapshot {
-            SnapshotData::Received { writer, machine } => {
-                self.files.offload(move || writer.publish()).await?;
-                *machine
-            }
-            SnapshotData::GivenUp => return Err(io::Error::other("no snapshot was built")),
-            SnapshotData::File(file) => {
-                let restorer = self.shared.read().machine.restorer();
-                let (files, at) = (Arc::clone(&self.files), (self.key, self.life));
-                let meta = encode_meta(meta);
-                self.files.offload(move || restore_file(&files, at, meta, file, restorer)).await?
-            }
-        };
+        let machine = self.restore(meta, snapshot).await.map_err(|error| self.fatal(error))?;
         self.digests.clear();
         let mut state = self.shared.write();
         *state = AppliedMachine {
@@ -233,7 +254,7 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<M>>, io::Error> {
-        current_snapshot(&self.files, self.key).await
+        current_snapshot(&self.files, self.key).await.map_err(|error| self.fatal(error))
     }
 }
 
