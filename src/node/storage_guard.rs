@@ -31,17 +31,23 @@ const HAND_OVER: Duration = Duration::from_secs(2);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest such pause.
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A disk that fails again within this time is not tried as soon as the first time.
+const STEADY: Duration = Duration::from_secs(30);
 
 /// Runs until cancelled.
 pub(super) async fn run(host: Arc<Host>, cancel: CancellationToken) {
     let mut health = host.storage.health.watch();
     let (mut looks, mut low_looks) = (0u32, 0u32);
+    let (mut pause, mut healed) = (RETRY_MIN, None);
     loop {
         if host.storage.health.stall().is_some() {
-            if cancel.run_until_cancelled(restart(&host)).await.is_none() {
+            if healed.is_none_or(|at| now() >= at + STEADY) {
+                pause = RETRY_MIN;
+            }
+            if cancel.run_until_cancelled(restart(&host, &mut pause)).await.is_none() {
                 return;
             }
-            low_looks = 0;
+            (low_looks, healed) = (0, Some(now()));
         }
         let measure = looks.is_multiple_of(LOOKS_PER_MEASUREMENT);
         looks = looks.wrapping_add(1);
@@ -100,14 +106,15 @@ async fn tell(host: &Host, low: Option<LowRoom>, shed: bool) {
 
 /// Stops everything durable, waits until the disk can be used, and opens the logs again. The driver
 /// and the controller then start the replicas.
-async fn restart(host: &Arc<Host>) {
+async fn restart(host: &Arc<Host>, pause: &mut Duration) {
     let storage = &host.storage;
     let stopped = if host.durable() { host.stop_all(false).await } else { 0 };
     let stopped = stopped + usize::from(host.control_storage.lock().is_some());
     host.stalled.store(stopped, Ordering::Relaxed);
     tracing::warn!(stopped, "durable replicas stopped: this node only forwards");
-    let mut pause = RETRY_MIN;
     loop {
+        sleep(*pause).await;
+        *pause = (*pause * 2).min(RETRY_MAX);
         let at = Arc::clone(host);
         let tried = offload(&storage.disk, move || {
             at.storage.close();
@@ -118,8 +125,6 @@ async fn restart(host: &Arc<Host>) {
             Err(why) => storage.health.still(why),
         }
         look(host, false).await;
-        sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
     }
     host.stalled.store(0, Ordering::Relaxed);
     storage.health.healed();

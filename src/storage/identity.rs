@@ -254,7 +254,16 @@ impl DirLock {
         // Held open for reading: a file open for writing keeps a file system from becoming
         // read-only, which an operator may want after a fault.
         let file = File::open(&path).map_err(named)?;
-        match file.try_lock() {
+        // Network file systems lock only what is open for writing.
+        let (file, locked) = match file.try_lock() {
+            Err(TryLockError::Error(_)) => {
+                let file = File::options().write(true).open(&path).map_err(named)?;
+                let locked = file.try_lock();
+                (file, locked)
+            }
+            locked => (file, locked),
+        };
+        match locked {
             Ok(()) => Ok(DirLock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
             Err(TryLockError::Error(error)) => Err(named(error).into()),

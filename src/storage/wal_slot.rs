@@ -95,14 +95,23 @@ struct WatchedWal {
 }
 
 impl WatchedWal {
-    fn told<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        result.inspect_err(|error| tell(&self.reporter, error))
+    /// Reports a device that does not read. Damage that is read is a matter of the replica: it is
+    /// lost, and opening the store again would find the same.
+    fn read<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| {
+            if !error.is_damage() {
+                tell(&self.reporter, error);
+            }
+        })
     }
 }
 
 /// Reports what only a new life of the storage mends.
 fn tell(reporter: &Reporter, error: &Error) {
     match error {
+        // The engine's word for a change that does not fit: the fault of that replica alone.
+        Error::Io(io)
+            if matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::AlreadyExists) => {}
         Error::Io(io) => reporter.failed("log", error, io.kind()),
         Error::DamagedStore { .. } => reporter.failed("log", error, io::ErrorKind::InvalidData),
         // One log is damaged, which is a matter of its replica; or somebody came too late.
@@ -112,7 +121,7 @@ fn tell(reporter: &Reporter, error: &Error) {
 
 impl Wal for WatchedWal {
     fn open(&self, key: LogKey) -> Result<Recovered, Error> {
-        self.told(self.engine.open(key))
+        self.read(self.engine.open(key))
     }
 
     fn submit(&self, key: LogKey, op: WalOp, done: Done) {
@@ -127,11 +136,11 @@ impl Wal for WatchedWal {
     }
 
     fn remove(&self, key: LogKey) -> Result<(), Error> {
-        self.told(self.engine.remove(key))
+        self.engine.remove(key).inspect_err(|error| tell(&self.reporter, error))
     }
 
     fn keys(&self) -> Result<Vec<LogKey>, Error> {
-        self.told(self.engine.keys())
+        self.read(self.engine.keys())
     }
 
     fn close(&self) -> Result<(), Error> {
