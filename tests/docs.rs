@@ -173,6 +173,7 @@ fn reasons() -> Vec<Reason> {
         Reason::TooStale { age_ms: 2, staleness_ms_max: 1 },
         Reason::SessionExpired,
         Reason::TooLarge { bytes: 2, bytes_max: 1 },
+        Reason::StorageFailed { detail: detail() },
         Reason::Internal { detail: detail() },
     ]
 }

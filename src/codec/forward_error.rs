@@ -34,6 +34,8 @@ const NAMES: &[&str] = &[
     "request id sessions",
     "peer queue",
     "memory",
+    crate::types::limits::WHAT_DISK_ROOM,
+    crate::types::limits::WHAT_LOG_WITHOUT_SNAPSHOT,
 ];
 const FIELD_GENERIC: &str = "request";
 const LIMIT_GENERIC: &str = "a limit of the serving node";
@@ -79,6 +81,7 @@ fn tag_of(reason: &Reason) -> u8 {
         Reason::SessionExpired => 13,
         Reason::TooLarge { .. } => 14,
         Reason::Internal { .. } => 15,
+        Reason::StorageFailed { .. } => 16,
     }
 }
 
@@ -100,7 +103,10 @@ fn put_reason(out: &mut BytesMut, reason: &Reason) {
             wire::put_bytes(out, what.as_bytes());
             wire::put_varint(out, *limit);
         }
-        Reason::Lost { detail } | Reason::ReadFailed { detail } | Reason::Internal { detail } => {
+        Reason::Lost { detail }
+        | Reason::ReadFailed { detail }
+        | Reason::Internal { detail }
+        | Reason::StorageFailed { detail } => {
             wire::put_bytes(out, detail.as_bytes());
         }
         Reason::TooStale { age_ms, staleness_ms_max } => {
@@ -155,6 +161,7 @@ fn get_reason(input: &mut Bytes) -> Result<Reason, Error> {
         13 => Reason::SessionExpired,
         14 => Reason::TooLarge { bytes: number()?, bytes_max: number()? },
         15 => Reason::Internal { detail: get_text(input)? },
+        16 => Reason::StorageFailed { detail: get_text(input)? },
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }

@@ -41,6 +41,7 @@ fn reasons() -> Vec<Reason> {
         Reason::SessionExpired,
         Reason::TooLarge { bytes: 1, bytes_max: 2 },
         Reason::Internal { detail: detail() },
+        Reason::StorageFailed { detail: detail() },
     ]
 }
 
@@ -126,7 +127,7 @@ fn golden_bytes() {
             Response { epoch: RoutingEpoch(1), results }.encode()[4]
         })
         .collect();
-    assert_eq!(tags, [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+    assert_eq!(tags, [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
 }
 
 #[test]

@@ -150,11 +150,19 @@ pub struct Wal {
     pub engine: WalEngine,
     /// Milliseconds between flushes in `wal-async`, 1..=10000. Default 50.
     pub flush_interval_ms: u64,
+    /// Room that stays free on the disk of `node.data_dir`, bytes, at most 1 TiB. With less, the
+    /// node hands its leaderships over, and refuses writes where it could not. 0 looks at nothing.
+    /// Default 64 MiB.
+    pub reserve_bytes: u64,
 }
 
 impl Default for Wal {
     fn default() -> Self {
-        Wal { engine: WalEngine::Sled, flush_interval_ms: 50 }
+        Wal {
+            engine: WalEngine::Sled,
+            flush_interval_ms: 50,
+            reserve_bytes: limits::WAL_RESERVE_BYTES_DEFAULT,
+        }
     }
 }
 

@@ -187,6 +187,7 @@ fn every_rule_is_enforced() {
         ("cluster.seeds", "[\"a:1\", \"a:1\"]"),
         ("cluster.seeds", "[\"a b:1\"]"),
         ("wal.flush_interval_ms", "0"),
+        ("wal.reserve_bytes", "1099511627777"),
         ("raft.heartbeat_ms", "9"),
         ("raft.election_ms_min", "449"),
         ("raft.election_ms_max", "750"),

@@ -23,6 +23,9 @@ pub struct ReadyPage {
     pub ready: bool,
     /// Why it does not; empty if it does.
     pub not_ready_because: Vec<String>,
+    /// What an operator should know although it takes requests.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A routing table without its 16384 slots.

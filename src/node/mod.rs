@@ -8,7 +8,10 @@ pub mod dev;
 pub mod environment;
 mod handler;
 mod host;
+mod host_roles;
+mod host_status;
 pub mod serve;
+mod storage_guard;
 
 pub use self::core::{Node, NodeSettings, StopTimes};
 pub use environment::Environment;

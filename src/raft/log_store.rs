@@ -174,7 +174,8 @@ impl LogStore {
             op,
             Box::new(move |result| {
                 if let Err(error) = result {
-                    tracing::error!(log = %key, %error, "write-ahead log change failed");
+                    // The storage has told of it, once for all logs (`storage::health`).
+                    tracing::debug!(log = %key, %error, "write-ahead log change failed");
                 }
             }),
         );

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -62,10 +62,19 @@ pub struct NetworkContext {
     pub(super) log: LogStore,
     /// Longest wait for the answer to an append that carries entries.
     pub(super) append_timeout: Duration,
-    /// Newest clock each follower answered with. Held for moments.
-    echoes: Arc<Mutex<BTreeMap<ReplicaId, Arc<AtomicU64>>>>,
+    /// What each follower said last. Held for moments.
+    heard: Arc<Mutex<BTreeMap<ReplicaId, Arc<Heard>>>>,
     /// Set once openraft runs.
     metrics: Arc<OnceLock<DataMetrics>>,
+}
+
+/// What a follower said of itself in its answers.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Newest clock it answered with.
+    clock_ms: AtomicU64,
+    /// It does not want to lead.
+    reluctant: AtomicBool,
 }
 
 impl NetworkContext {
@@ -88,7 +97,7 @@ impl NetworkContext {
             log,
             appends_in_flight,
             append_timeout,
-            echoes: Arc::default(),
+            heard: Arc::default(),
             metrics: Arc::default(),
         }
     }
@@ -106,8 +115,13 @@ impl NetworkContext {
         u64::try_from(age.as_millis()).ok()
     }
 
-    fn echo_of(&self, target: ReplicaId) -> Arc<AtomicU64> {
-        Arc::clone(self.echoes.lock().entry(target).or_default())
+    fn heard_of(&self, target: ReplicaId) -> Arc<Heard> {
+        Arc::clone(self.heard.lock().entry(target).or_default())
+    }
+
+    /// True if the follower said last that it does not want to lead.
+    pub(super) fn is_reluctant(&self, target: ReplicaId) -> bool {
+        self.heard.lock().get(&target).is_some_and(|h| h.reluctant.load(Ordering::Acquire))
     }
 }
 
@@ -122,7 +136,7 @@ impl<M: StateMachine> RaftNetworkFactory<TypeConfig> for NetworkFactory<M> {
 
     async fn new_client(&mut self, target: ReplicaId, node: &ReplicaNode) -> Self::Network {
         PeerNetwork {
-            echo: self.context.echo_of(target),
+            heard: self.context.heard_of(target),
             context: self.context.clone(),
             node: node.node,
             target,
@@ -136,7 +150,7 @@ pub struct PeerNetwork<M> {
     context: NetworkContext,
     node: NodeId,
     target: ReplicaId,
-    echo: Arc<AtomicU64>,
+    heard: Arc<Heard>,
     machine: PhantomData<fn() -> M>,
 }
 
@@ -183,7 +197,7 @@ impl<M: StateMachine> PeerNetwork<M> {
         // In this order: what this leader has applied by now holds every write it acknowledged
         // before the follower's clock showed the echo. A leader that has applied nothing of its
         // own term may not know yet what its predecessor acknowledged.
-        let echo_ms = self.echo.load(Ordering::Acquire);
+        let echo_ms = self.heard.clock_ms.load(Ordering::Acquire);
         let quorum_age_ms = self.context.quorum_age_ms();
         let (term, complete_index) = (self.context.applied)();
         let leads = term == request.vote.leader_id.term;
@@ -200,11 +214,13 @@ impl<M: StateMachine> PeerNetwork<M> {
             encode_append(self.target, request, extras),
             now() + timeout,
         );
-        let echo = Arc::clone(&self.echo);
+        let heard = Arc::clone(&self.heard);
         Box::pin(async move {
             let bytes = call.await.map_err(|e| unreachable_peer(&e))?;
-            let (clock_ms, response) = decode_append_response(bytes).map_err(|e| malformed(&e))?;
-            echo.fetch_max(clock_ms, Ordering::AcqRel);
+            let (clock_ms, reluctant, response) =
+                decode_append_response(bytes).map_err(|e| malformed(&e))?;
+            heard.clock_ms.fetch_max(clock_ms, Ordering::AcqRel);
+            heard.reluctant.store(reluctant, Ordering::Release);
             Ok(response)
         })
     }
@@ -389,7 +405,7 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let file = match snapshot.snapshot {
             SnapshotData::File(file) => file,
-            SnapshotData::Received { .. } => {
+            SnapshotData::Received { .. } | SnapshotData::GivenUp => {
                 let error = io::Error::other("only stored snapshots are sent");
                 return Err(StreamingError::Network(NetworkError::new(&error)));
             }

@@ -88,6 +88,7 @@ impl ShardGroup {
     /// otherwise `NotLeader` with a hint. One reply for each write.
     pub async fn write(&self, writes: Vec<Write>, deadline: Instant) -> Result<Vec<Reply>, Error> {
         self.check_leader()?;
+        self.inner.replica.check_room()?;
         let count = writes.len();
         let replies = self.inner.queue.write(writes, deadline).await?;
         assert_eq!(replies.len(), count, "one reply for each write");

@@ -11,6 +11,7 @@ use super::state_store::StateStore;
 use super::types::TypeConfig;
 use crate::core::machine::{Machine, MachineConfig};
 use crate::core::slot_set::SlotSet;
+use crate::storage::health::Reporter;
 use crate::storage::raft_engine_wal::RaftEngineWal;
 use crate::storage::sim_files::SimFiles;
 use crate::storage::sled_wal::SledWal;
@@ -42,7 +43,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateStore<Machine>, Option<tempfile::Te
     ) -> Result<(Option<tempfile::TempDir>, LogStore, StateStore<Machine>), StorageError<TypeConfig>>
     {
         let files = Arc::new(SnapshotFiles::new(SimFiles::new(1), "/snapshots").unwrap());
-        let store = StateStore::new(key(), machine(), files, Arc::new(Digests::default()));
+        let storage = Reporter::unwatched(Metrics::new());
+        let store = StateStore::new(key(), machine(), files, Arc::new(Digests::default()), storage);
         let dir = tempfile::tempdir().unwrap();
         let (path, mode) = (dir.path(), FlushMode::Always);
         let wal: Arc<dyn Wal> = match self {
@@ -61,15 +63,15 @@ impl StoreBuilder<TypeConfig, LogStore, StateStore<Machine>, Option<tempfile::Te
 
 #[tokio::test]
 async fn openraft_storage_suite_in_memory() {
-    Suite::test_all(Builder::Memory).await.unwrap();
+    Box::pin(Suite::test_all(Builder::Memory)).await.unwrap();
 }
 
 #[tokio::test]
 async fn openraft_storage_suite_on_sled() {
-    Suite::test_all(Builder::Sled).await.unwrap();
+    Box::pin(Suite::test_all(Builder::Sled)).await.unwrap();
 }
 
 #[tokio::test]
 async fn openraft_storage_suite_on_raft_engine() {
-    Suite::test_all(Builder::RaftEngine).await.unwrap();
+    Box::pin(Suite::test_all(Builder::RaftEngine)).await.unwrap();
 }

@@ -98,6 +98,9 @@ pub struct NodeStatus {
     pub ready: bool,
     /// Why it is not ready, empty if it is.
     pub not_ready_because: Vec<String>,
+    /// What an operator should see to although the node serves.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Replicas running here.
     pub replicas: Vec<ReplicaStatus>,
 }

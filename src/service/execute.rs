@@ -34,8 +34,7 @@ use crate::types::clock::{Instant, now};
 use crate::types::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::types::metrics::Metrics;
 use crate::types::{
-    Command, Consistency, Error, GroupId, NodeId, Reason, Refusal, Reply, RequestId, RoutingEpoch,
-    Write,
+    Command, Consistency, Error, NodeId, Reason, Refusal, Reply, RequestId, RoutingEpoch, Write,
 };
 
 /// What a user may set of the service.
@@ -100,7 +99,7 @@ pub(super) struct Inner<G> {
     options: Options,
     ids: RequestIds,
     forwarder: Forwarder,
-    status: Arc<dyn StatusSource>,
+    pub(super) status: Arc<dyn StatusSource>,
 }
 
 /// One operation under way.
@@ -206,7 +205,7 @@ impl<G: LocalGroup> Inner<G> {
             let error = match self.attempt(&mut run, &at, target).await {
                 Some(Ok(response)) => return Ok(response),
                 Some(Err(error)) => error,
-                None => Reason::NoLeader { group: GroupId::of_shard(at.shard) }.into(),
+                None => self.nobody(&at),
             };
             match self.after(&mut run, &at, target, error) {
                 Next::Answer(error) => return Err(self.measures.refused(error)),

@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::execute::{Inner, Service};
 use super::local_group::LocalGroup;
+use super::router::Located;
 use crate::codec::forward::{Operations, Request, Response, Results, found_bytes};
 use crate::transport::Refusal;
 use crate::types::clock::{Instant, now};
@@ -55,6 +56,15 @@ impl<G: LocalGroup> Service<G> {
 }
 
 impl<G: LocalGroup> Inner<G> {
+    /// Why there is nobody to try.
+    pub(super) fn nobody(&self, at: &Located<G>) -> Error {
+        match self.status.storage_problem().filter(|_| at.local.is_none()) {
+            Some(detail) => Reason::StorageFailed { detail },
+            None => Reason::NoLeader { group: GroupId::of_shard(at.shard) },
+        }
+        .into()
+    }
+
     async fn serve(
         &self,
         group: GroupId,
@@ -64,6 +74,9 @@ impl<G: LocalGroup> Inner<G> {
         let _permit = self.admission.admit(operations.len())?;
         let Some(local) = self.router.registry().get(group) else {
             tracing::debug!("no replica of the group runs here");
+            if let Some(detail) = self.status.storage_problem() {
+                return Err(Reason::StorageFailed { detail }.into());
+            }
             return Err(Reason::NotOwner { epoch: self.router.epoch() }.into());
         };
         if now() >= deadline {

@@ -3,13 +3,15 @@
 //! `wal` is the seam to the write-ahead log: `memory_wal` and `sim_wal` stand behind it, and
 //! `engine_wal`, the one that keeps it on disk, over `sled_wal` or `raft_engine_wal` (`engine` is
 //! what these two have in common). `disk` is the seam to plain files; `snapshot_files` and
-//! `identity` stand on it.
+//! `identity` stand on it. `health` knows whether the disk can be
+//! written, and `wal_slot` opens a failed log again.
 
 pub mod disk;
 pub mod engine;
 pub mod engine_wal;
 mod flush_mark;
 mod flusher;
+pub mod health;
 pub mod identity;
 mod log_image;
 mod log_state;
@@ -27,11 +29,14 @@ mod snapshot_format;
 mod snapshot_writer;
 mod store_record;
 pub mod wal;
+pub mod wal_slot;
 
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
 mod disk_faults;
+#[cfg(test)]
+mod failing_tests;
 #[cfg(test)]
 mod kill_tests;
 #[cfg(test)]

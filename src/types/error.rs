@@ -107,6 +107,12 @@ pub enum Reason {
         /// The limit.
         bytes_max: u64,
     },
+    /// The disk of every replica that was asked refuses to be written; nothing was proposed.
+    #[error("disk: {detail}")]
+    StorageFailed {
+        /// What the disk said.
+        detail: String,
+    },
     /// A fault of this node; the log has it.
     #[error("internal: {detail}")]
     Internal {
@@ -133,7 +139,8 @@ impl Reason {
             | Reason::DeadlineBeforePropose
             | Reason::ReadFailed { .. }
             | Reason::TooStale { .. }
-            | Reason::TooLarge { .. } => Outcome::Rejected,
+            | Reason::TooLarge { .. }
+            | Reason::StorageFailed { .. } => Outcome::Rejected,
             Reason::DeadlineAfterPropose
             | Reason::Lost { .. }
             | Reason::SessionExpired
@@ -154,7 +161,8 @@ impl Reason {
             | Reason::DeadlineAfterPropose
             | Reason::Lost { .. }
             | Reason::ReadFailed { .. }
-            | Reason::TooStale { .. } => true,
+            | Reason::TooStale { .. }
+            | Reason::StorageFailed { .. } => true,
             Reason::InvalidArgument { .. }
             | Reason::DeadlineBeforePropose
             | Reason::SessionExpired
@@ -180,6 +188,7 @@ impl Reason {
             Reason::TooStale { .. } => "too_stale",
             Reason::SessionExpired => "session_expired",
             Reason::TooLarge { .. } => "too_large",
+            Reason::StorageFailed { .. } => "storage_failed",
             Reason::Internal { .. } => "internal",
         }
     }

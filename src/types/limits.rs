@@ -39,6 +39,12 @@ pub const WAL_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const WAL_MANIFESTS_KEPT: u64 = 64;
 /// Each manifest whose number this divides names every log, not only those of its batch.
 pub const WAL_MANIFEST_FULL_EVERY: u64 = 32;
+/// Room that is kept free on the disk of the data directory, bytes.
+pub const WAL_RESERVE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Why writes are refused where the leader's disk has too little room.
+pub const WHAT_DISK_ROOM: &str = "room on the leader's disk (wal.reserve_bytes)";
+/// Why writes are refused where the log is full and no snapshot can be written.
+pub const WHAT_LOG_WITHOUT_SNAPSHOT: &str = "log of the shard (its disk takes no snapshot)";
 
 /// Sessions a group remembers; the least recently used is forgotten.
 pub const SESSIONS_MAX: usize = 16 * 1024;

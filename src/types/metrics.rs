@@ -56,6 +56,18 @@ pub struct Metrics {
     pub flush_seconds: Histogram,
     /// Log records in one flush.
     pub flush_records: Histogram,
+    /// 1 while the durable replicas of this node stand still because its disk failed.
+    pub storage_stalled: IntGauge,
+    /// 1 while the disk has less room than `wal.reserve_bytes`.
+    pub storage_low: IntGauge,
+    /// Failures of the disk, by what could not be written.
+    pub storage_errors: IntCounterVec,
+    /// Room left on the disk of the data directory, bytes.
+    pub storage_free_bytes: IntGauge,
+    /// What the logs take on the disk, bytes.
+    pub storage_log_bytes: IntGauge,
+    /// What the snapshots take on the disk, bytes.
+    pub storage_snapshot_bytes: IntGauge,
     /// Reads served by one read barrier.
     pub barrier_reads: Histogram,
     /// Touches attached to batches.
@@ -150,6 +162,12 @@ impl Metrics {
                 latency_buckets(),
             ),
             flush_records: histogram("wal_flush_records", "Log records in one flush", sizes()),
+            storage_stalled: gauge("storage_stalled", "1 while the disk cannot be written"),
+            storage_low: gauge("storage_low", "1 while the disk has less room than its reserve"),
+            storage_errors: counters("storage_errors_total", "Failures of the disk", "what"),
+            storage_free_bytes: gauge("storage_free_bytes", "Room left on the disk"),
+            storage_log_bytes: gauge("storage_log_bytes", "Bytes of logs on the disk"),
+            storage_snapshot_bytes: gauge("storage_snapshot_bytes", "Bytes of snapshots on disk"),
             barrier_reads: histogram("read_barrier_reads", "Reads served by one barrier", sizes()),
             touches: counter("touches_total", "Touches attached to batches"),
             touch_bytes: counter("touch_bytes_total", "Bytes of touches in batches"),

@@ -7,6 +7,7 @@ use raftcache::front::cluster::{fetch, http_get};
 use raftcache::front::page::StatusPage;
 use raftcache::types::clock::now;
 
+use crate::mount::Mount;
 use crate::ports::free_ports;
 use crate::process::{Process, until};
 
@@ -46,6 +47,8 @@ pub struct ProcessCluster {
     pub members: Vec<Member>,
     /// By position, not by id.
     pub running: Vec<Option<Process>>,
+    /// Unmounted when the processes are gone and before the directory goes.
+    pub mounts: Vec<Mount>,
     flags: &'static [&'static str],
     pub dir: tempfile::TempDir,
 }
@@ -83,7 +86,20 @@ impl ProcessCluster {
         };
         let members: Vec<Member> = ports.chunks(3).enumerate().map(member).collect();
         let running = members.iter().map(|_| None).collect();
-        ProcessCluster { members, running, flags: shape.flags, dir }
+        ProcessCluster { members, running, mounts: Vec::new(), flags: shape.flags, dir }
+    }
+
+    /// Gives a node a small disk of its own for its logs; false, and why on standard error, where
+    /// mounting is not permitted.
+    pub fn small_disk(&mut self, at: usize, mebibytes: u32) -> bool {
+        match Mount::tmpfs(&self.data_dir(at), mebibytes) {
+            Ok(mount) => self.mounts.push(mount),
+            Err(why) => {
+                eprintln!("SKIPPED: no small disk can be mounted here: {why}");
+                return false;
+            }
+        }
+        true
     }
 
     /// Starts all nodes and waits until all are ready.

@@ -9,12 +9,14 @@ mod client;
 #[path = "../support/commands.rs"]
 mod commands;
 mod dev;
+mod disk;
 mod formation;
 #[path = "../support/grpc_json.rs"]
 mod grpc_json;
 mod harness;
 mod kill;
 mod load;
+mod mount;
 mod pages;
 #[path = "../support/ports.rs"]
 mod ports;

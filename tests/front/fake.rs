@@ -173,6 +173,7 @@ impl Execute for Fake {
             version: "0.1.0".to_owned(),
             ready,
             not_ready_because: if ready { vec![] } else { vec!["forming".to_owned()] },
+            warnings: Vec::new(),
             replicas: vec![replica],
         }
     }

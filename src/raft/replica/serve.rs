@@ -35,6 +35,7 @@ impl<M: StateMachine> Replica<M> {
             }
             FrameKind::TransferLeader => {
                 self.check_guard()?;
+                self.check_willing(&payload)?;
                 let request = decode(&payload, "transfer").map_err(refuse)?;
                 let answer = raft.handle_transfer_leader(request).await;
                 answer.map(|answer| encode(&answer)).map_err(refuse)
@@ -73,6 +74,7 @@ impl<M: StateMachine> Replica<M> {
         }
         let response = inner.raft.append_entries(request).await.map_err(refuse)?;
         if response.is_success() {
+            self.heard();
             let applied = self.with_applied(|_, _, index| index);
             let complete = extras.complete_index;
             inner.freshness.heard(extras.echo_ms, extras.quorum_age_ms, complete, applied);
@@ -82,7 +84,7 @@ impl<M: StateMachine> Replica<M> {
                 return Err(self.diverged(mismatch));
             }
         }
-        Ok(encode_append_response(&response, inner.freshness.now_ms()))
+        Ok(encode_append_response(&response, inner.freshness.now_ms(), self.is_reluctant()))
     }
 
     /// INV-3 is broken: stop this replica rather than serve what differs from the leader.
