@@ -34,6 +34,12 @@ const NAMES: &[&str] = &[
     "request id sessions",
     "peer queue",
     "memory",
+    "bytes in flight",
+    "milliseconds of queueing at the shard",
+    "milliseconds of queueing on the way to another node",
+    "milliseconds of waiting at the door",
+    "requests in flight on the connection",
+    "bytes of the forward queue",
 ];
 const FIELD_GENERIC: &str = "request";
 const LIMIT_GENERIC: &str = "a limit of the serving node";

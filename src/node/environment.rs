@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::settings::peer_options;
 use crate::config::{Config, Durability};
 use crate::controller::{FoundersFile, FoundersStore};
 use crate::storage::disk::{Disk, RealDisk};
@@ -14,7 +15,6 @@ use crate::storage::replicas_started::ReplicasStarted;
 use crate::storage::sled_wal::{self, FlushMode, SledWal};
 use crate::storage::wal::{self, Wal};
 use crate::transport::SharedTransport;
-use crate::transport::options::PeerOptions;
 use crate::transport::tonic_peer::TonicTransport;
 use crate::types::clock::{SharedClock, SystemClock};
 use crate::types::metrics::Metrics;
@@ -136,18 +136,6 @@ fn note_missing_logs(
         identity.note_loss()?;
     }
     Ok(())
-}
-
-fn peer_options(config: &Config) -> PeerOptions {
-    let peer = &config.peer;
-    PeerOptions {
-        connect_timeout: Duration::from_millis(peer.connect_timeout_ms),
-        backoff_min: Duration::from_millis(peer.backoff_ms_min),
-        backoff_max: Duration::from_millis(peer.backoff_ms_max),
-        keepalive_interval: Duration::from_millis(peer.keepalive_interval_ms),
-        keepalive_timeout: Duration::from_millis(peer.keepalive_timeout_ms),
-        ..PeerOptions::default()
-    }
 }
 
 /// Opens a log store. A damaged one is moved aside: the replicas it held must not run under their

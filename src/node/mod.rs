@@ -8,7 +8,9 @@ pub mod dev;
 pub mod environment;
 mod handler;
 mod host;
+pub mod open_files;
 pub mod serve;
+mod settings;
 
 pub use self::core::{Node, NodeSettings, StopTimes};
 pub use environment::Environment;

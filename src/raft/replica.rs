@@ -189,10 +189,10 @@ impl<M: StateMachine> Replica<M> {
         let inner = &self.inner;
         let cancel = inner.cancel.clone();
         let raft = inner.raft.clone();
-        inner.tasks.spawn(task::guarded("leader watch", async move {
-            let watch = watch_leader(raft, leader_tx);
+        inner.tasks.spawn(async move {
+            let watch = task::restarted("leader watch", || watch_leader(&raft, &leader_tx));
             cancel.run_until_cancelled(watch).await;
-        }));
+        });
         let (raft, guard) = (inner.raft.clone(), inner.guard_until);
         let cancel = inner.cancel.clone();
         inner.tasks.spawn(task::guarded("restart guard", async move {
@@ -202,15 +202,15 @@ impl<M: StateMachine> Replica<M> {
             raft.runtime_config().elect(true);
         }));
         let cancel = inner.cancel.clone();
-        let compact = compactor::run(
-            inner.raft.clone(),
-            inner.log.clone(),
-            Arc::clone(&inner.machine),
-            inner.settings.snapshot_log_bytes,
-        );
-        inner.tasks.spawn(task::guarded("compactor", async move {
-            cancel.run_until_cancelled(compact).await;
-        }));
+        let (raft, log, machine) =
+            (inner.raft.clone(), inner.log.clone(), Arc::clone(&inner.machine));
+        let log_bytes = inner.settings.snapshot_log_bytes;
+        inner.tasks.spawn(async move {
+            let compact = || {
+                compactor::run(raft.clone(), log.clone(), Arc::clone(&machine), log_bytes)
+            };
+            cancel.run_until_cancelled(task::restarted("compactor", compact)).await;
+        });
     }
 
     /// Whose log this is.
