@@ -10,8 +10,10 @@
 //! - no more is let in than is served within one and a half targets at the present pace
 //!   ([`QueueDelay::room`]), so that the rest is refused at once instead of late.
 //!
-//! The first operation served sooner than the target, or an empty queue, ends it: everything is let
-//! in again. Pure: time is an argument, in microseconds of any one clock that does not go back.
+//! It ends when the queue is short (an operation served sooner than the target, or none left) and
+//! nobody had to be refused for an interval; then everything is let in again. Being short alone says
+//! nothing while others are turned away at the entrance: without the second condition the queue would
+//! swing between empty and far too long. Pure: time is an argument, in microseconds of any one clock that does not go back.
 
 /// Operations that may be queued whatever the pace: so few are no overload.
 const ROOM_MIN: u64 = 16;
@@ -58,10 +60,14 @@ pub struct QueueDelay {
     above_since_us: Option<u64>,
     /// Invariant: only with `above_since_us`.
     overloaded: bool,
+    /// Last time anyone was refused, or the overload began.
+    refused_at_us: u64,
     /// Beginning of the present measurement of the pace.
     window_from_us: u64,
     /// Operations served since.
     window_served: u64,
+    /// The queue was empty meanwhile: what was served says how much came, not how much could.
+    window_emptied: bool,
     /// Operations served within one and a half targets, as last measured.
     room: Option<u64>,
 }
@@ -73,8 +79,10 @@ impl QueueDelay {
             limits,
             above_since_us: None,
             overloaded: false,
+            refused_at_us: 0,
             window_from_us: 0,
             window_served: 0,
+            window_emptied: false,
             room: None,
         }
     }
@@ -82,20 +90,26 @@ impl QueueDelay {
     /// `operations` were taken together at `now_us`, after `waited_us` in the queue.
     pub fn take(&mut self, now_us: u64, waited_us: u64, operations: usize) -> Verdict {
         if waited_us < self.limits.target_us {
-            self.calm();
+            self.calm(now_us);
         } else {
             match self.above_since_us {
                 None => {
                     self.above_since_us = Some(now_us);
-                    (self.window_from_us, self.window_served, self.room) = (now_us, 0, None);
+                    self.room = None;
+                    self.measure_from(now_us);
                 }
-                Some(since_us) => {
+                Some(since_us) if !self.overloaded => {
                     let stood_us = now_us.saturating_sub(since_us);
-                    self.overloaded |= stood_us >= self.limits.interval_us;
+                    if stood_us >= self.limits.interval_us {
+                        self.overloaded = true;
+                        self.refused_at_us = now_us;
+                    }
                 }
+                Some(_) => {}
             }
         }
         if self.overloaded && waited_us > self.limits.refused_us() {
+            self.refused(now_us);
             return Verdict::Refuse;
         }
         self.measure(now_us, operations);
@@ -103,9 +117,21 @@ impl QueueDelay {
         Verdict::Serve
     }
 
+    /// Somebody was not let in for want of [`QueueDelay::room`].
+    pub fn refused(&mut self, now_us: u64) {
+        self.refused_at_us = now_us;
+    }
+
     /// Nothing is left in the queue.
-    pub fn emptied(&mut self) {
-        self.calm();
+    pub fn emptied(&mut self, now_us: u64) {
+        self.window_emptied = true;
+        self.calm(now_us);
+    }
+
+    /// So little is asked for that whatever waits does not wait for others.
+    pub fn idle(&mut self) {
+        self.above_since_us = None;
+        self.overloaded = false;
     }
 
     /// True while the queue stands.
@@ -126,9 +152,16 @@ impl QueueDelay {
         self.limits
     }
 
-    fn calm(&mut self) {
-        self.above_since_us = None;
-        self.overloaded = false;
+    /// The queue is short.
+    fn calm(&mut self, now_us: u64) {
+        let quiet_us = now_us.saturating_sub(self.refused_at_us);
+        if !self.overloaded || quiet_us >= self.limits.interval_us {
+            self.idle();
+        }
+    }
+
+    fn measure_from(&mut self, now_us: u64) {
+        (self.window_from_us, self.window_served, self.window_emptied) = (now_us, 0, false);
     }
 
     /// Counts what is served, and measures the pace once an interval.
@@ -138,10 +171,14 @@ impl QueueDelay {
         if took_us == 0 || took_us < self.limits.interval_us {
             return;
         }
+        if self.window_emptied {
+            self.measure_from(now_us);
+            return;
+        }
         let within_us = u128::from(self.limits.target_us) * 3 / 2;
         let room = u128::from(self.window_served) * within_us / u128::from(took_us);
         self.room = Some(u64::try_from(room).unwrap_or(u64::MAX).max(ROOM_MIN));
-        (self.window_from_us, self.window_served) = (now_us, 0);
+        self.measure_from(now_us);
     }
 }
 
@@ -195,6 +232,7 @@ mod tests {
                         self.queue.push_back(next_arrival);
                     } else {
                         self.refused_early += 1;
+                        self.delay.refused(self.now_us);
                     }
                     next_arrival += every_us;
                 }
@@ -206,7 +244,7 @@ mod tests {
         /// One operation, or idle until the next arrival. A refusal costs next to nothing.
         fn serve(&mut self, next_arrival: u64) {
             let Some(queued) = self.queue.pop_front() else {
-                self.delay.emptied();
+                self.delay.emptied(self.now_us);
                 self.now_us = next_arrival;
                 return;
             };
@@ -219,7 +257,7 @@ mod tests {
                 Verdict::Refuse => self.refused_late += 1,
             }
             if self.queue.is_empty() {
-                self.delay.emptied();
+                self.delay.emptied(self.now_us);
             }
         }
 
@@ -290,7 +328,7 @@ mod tests {
         for i in 0..10_000 {
             assert_eq!(delay.take(1_000 * MS + i, 1_000 * MS, 1), Verdict::Serve);
         }
-        delay.emptied();
+        delay.emptied(1_010 * MS);
         assert_eq!(delay.take(2_000 * MS, TARGET, 1), Verdict::Serve);
         assert!(!delay.overloaded());
     }

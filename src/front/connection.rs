@@ -51,7 +51,17 @@ impl Connection {
         let silent = Some(Box::pin(cancel.cancelled_owned()));
         let activity = Arc::new(activity);
         let blocked_us = None;
-        Connection { socket, activity, look, look_us, blocked_us, silent, open, closed, _place: place }
+        Connection {
+            socket,
+            activity,
+            look,
+            look_us,
+            blocked_us,
+            silent,
+            open,
+            closed,
+            _place: place,
+        }
     }
 
     /// Who the doors see.
@@ -100,7 +110,11 @@ impl Connection {
     }
 
     /// Notes whether the socket takes what is written.
-    fn written<T>(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wrote: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
             self.blocked_us = None;
             return wrote;

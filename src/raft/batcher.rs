@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -59,6 +59,8 @@ pub struct BatchQueue {
     queued_bytes: Arc<AtomicUsize>,
     /// Operations that are let in while the queue stands; `usize::MAX` otherwise.
     room: Arc<AtomicUsize>,
+    /// Somebody was not let in for want of room.
+    turned_away: Arc<AtomicBool>,
     limit: usize,
     bytes_limit: usize,
     delay: DelayLimits,
@@ -120,6 +122,7 @@ impl BatchQueue {
             return Err(self.full());
         }
         if queued >= self.room.load(Ordering::Relaxed) {
+            self.turned_away.store(true, Ordering::Relaxed);
             return Err(refusal(DELAY, self.delay));
         }
         if self.queued_bytes.load(Ordering::Relaxed) > self.bytes_limit {
@@ -157,6 +160,7 @@ pub struct Batcher {
     queued: Arc<AtomicUsize>,
     queued_bytes: Arc<AtomicUsize>,
     room: Arc<AtomicUsize>,
+    turned_away: Arc<AtomicBool>,
     delay: DelayWatch,
     backlog: VecDeque<Pending>,
     in_flight: FuturesOrdered<BoxFuture<'static, (Option<WriteResult>, Shares)>>,
@@ -177,6 +181,7 @@ impl Batcher {
         let queued = Arc::new(AtomicUsize::new(0));
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let room = Arc::new(AtomicUsize::new(usize::MAX));
+        let turned_away = Arc::new(AtomicBool::new(false));
         let seconds = metrics.queue_delay.with_label_values(&["shard"]);
         let delay = DelayWatch::new(settings.delay, DELAY, seconds);
         let queue = BatchQueue {
@@ -184,6 +189,7 @@ impl Batcher {
             queued: Arc::clone(&queued),
             queued_bytes: Arc::clone(&queued_bytes),
             room: Arc::clone(&room),
+            turned_away: Arc::clone(&turned_away),
             limit: settings.group_queue_max,
             bytes_limit: settings.group_queue_bytes_max,
             delay: settings.delay,
@@ -201,6 +207,7 @@ impl Batcher {
             queued,
             queued_bytes,
             room,
+            turned_away,
             delay,
             backlog: VecDeque::new(),
             in_flight: FuturesOrdered::new(),
@@ -255,8 +262,8 @@ impl Batcher {
         let settings = self.replica.settings();
         let (writes_max, bytes_max) = (settings.batch_writes_max, settings.batch_bytes_max);
         while let Some(next) = self.backlog.front() {
-            let full = writes.len() + next.writes.len() > writes_max
-                || bytes + next.bytes > bytes_max;
+            let full =
+                writes.len() + next.writes.len() > writes_max || bytes + next.bytes > bytes_max;
             if full && !writes.is_empty() {
                 break;
             }
@@ -277,6 +284,9 @@ impl Batcher {
                 (Ok(_), Err(error)) => drop(next.reply.send(Err(error))),
                 (Err(_left), _) => {}
             }
+        }
+        if self.turned_away.swap(false, Ordering::Relaxed) {
+            self.delay.refused();
         }
         if self.backlog.is_empty() && self.rx.is_empty() {
             self.delay.emptied();

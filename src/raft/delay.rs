@@ -40,16 +40,30 @@ impl DelayWatch {
         let at = now();
         let waited = at.saturating_duration_since(queued);
         self.waited_seconds.observe(waited.as_secs_f64());
-        let at_us = micros(at.saturating_duration_since(self.epoch));
+        let at_us = self.at_us(at);
         match self.pure.take(at_us, micros(waited), operations) {
             Verdict::Serve => Ok(()),
             Verdict::Refuse => Err(self.refusal()),
         }
     }
 
+    fn at_us(&self, at: Instant) -> u64 {
+        micros(at.saturating_duration_since(self.epoch))
+    }
+
+    /// Somebody was not let in for want of room.
+    pub fn refused(&mut self) {
+        self.pure.refused(self.at_us(now()));
+    }
+
     /// Nothing is left in the queue.
     pub fn emptied(&mut self) {
-        self.pure.emptied();
+        self.pure.emptied(self.at_us(now()));
+    }
+
+    /// So little is asked for that whatever waits does not wait for others.
+    pub fn idle(&mut self) {
+        self.pure.idle();
     }
 
     /// Operations that may be in the queue; `usize::MAX` unless it is overloaded.

@@ -35,7 +35,8 @@ async fn what_waited_too_long_is_refused_and_was_not_applied() {
     let writes = (0..callers).map(|i| {
         let leader = leader.clone();
         async move {
-            let answer = leader.write(vec![set(&format!("k{i}"), "v", Expiry::Never)], soon()).await;
+            let answer =
+                leader.write(vec![set(&format!("k{i}"), "v", Expiry::Never)], soon()).await;
             (i, answer, now() - began)
         }
     });
@@ -107,7 +108,8 @@ async fn a_panic_in_a_task_of_a_group_hangs_no_caller_and_the_group_goes_on() {
     };
     write("before").await.unwrap();
     let panics = task::panics();
-    for (fault, outcome) in [(Fault::Propose, Outcome::Unknown), (Fault::Answer, Outcome::Unknown)] {
+    for (fault, outcome) in [(Fault::Propose, Outcome::Unknown), (Fault::Answer, Outcome::Unknown)]
+    {
         let began = now();
         leader.inject_panic(fault);
         let error = write("during").await.unwrap_err();

@@ -206,9 +206,8 @@ impl<M: StateMachine> Replica<M> {
             (inner.raft.clone(), inner.log.clone(), Arc::clone(&inner.machine));
         let log_bytes = inner.settings.snapshot_log_bytes;
         inner.tasks.spawn(async move {
-            let compact = || {
-                compactor::run(raft.clone(), log.clone(), Arc::clone(&machine), log_bytes)
-            };
+            let compact =
+                || compactor::run(raft.clone(), log.clone(), Arc::clone(&machine), log_bytes);
             cancel.run_until_cancelled(task::restarted("compactor", compact)).await;
         });
     }

@@ -94,7 +94,7 @@ impl Admission {
         let permit = self.admit(1, bytes)?;
         let mut delay = self.delay.lock();
         if self.in_flight() < DOOR_DELAY_IN_FLIGHT_MIN {
-            delay.emptied();
+            delay.idle();
         }
         delay.take(arrived, 1).inspect_err(|_| self.refused_delay.inc())?;
         Ok(permit)
@@ -221,7 +221,9 @@ mod tests {
         assert!(error.retry_after.is_some());
         assert_eq!(error.outcome(), crate::types::Outcome::Rejected);
         drop(admission.admit_arrived(1, now()).unwrap());
-        assert!(!refused(&admission).await, "one that came through at once ends it");
+        tokio::time::sleep(Duration::from_millis(QUEUE_DELAY_INTERVAL_MS)).await;
+        drop(admission.admit_arrived(1, now()).unwrap());
+        assert!(!refused(&admission).await, "one at once, and nobody refused meanwhile, end it");
         drop(busy);
         for _ in 0..10 {
             assert!(!refused(&admission).await, "few requests are no overload");

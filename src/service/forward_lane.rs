@@ -144,6 +144,7 @@ impl Lanes {
         if lane.queued.len() >= queue_max {
             refuse(outgoing, exhausted("forward queue", queue_max));
         } else if lane.queued.len() >= lane.delay.room() {
+            lane.delay.refused();
             refuse(outgoing, lane.delay.refusal());
         } else {
             lane.queued.push_back(outgoing);

@@ -441,7 +441,8 @@ async fn a_forwarding_task_that_panics_hangs_nobody_and_begins_afresh() {
 
 #[tokio::test(start_paused = true)]
 async fn operations_wait_for_a_slow_node_only_so_long_and_for_so_many_bytes() {
-    let forward = ForwardLimits { in_flight_max: 1, queue_bytes_max: 2_000, ..ForwardLimits::default() };
+    let forward =
+        ForwardLimits { in_flight_max: 1, queue_bytes_max: 2_000, ..ForwardLimits::default() };
     let options = Options { forward, ..Options::default() };
     let cluster = Cluster::with_options(2, &[1], Some(1), &options);
     let service = cluster.node(2);
