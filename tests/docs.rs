@@ -14,7 +14,7 @@ use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -23,6 +23,8 @@ const DOCUMENTS: [&str; 10] = [
     "docs/deploy.md",
     "docs/errors.md",
     "docs/memory.md",
+    "docs/overload.md",
+    "docs/performance.md",
     "docs/glossary.md",
     "docs/adr/README.md",
 ];

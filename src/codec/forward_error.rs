@@ -36,6 +36,12 @@ const NAMES: &[&str] = &[
     "memory",
     crate::types::limits::WHAT_DISK_ROOM,
     crate::types::limits::WHAT_LOG_WITHOUT_SNAPSHOT,
+    "bytes in flight",
+    "milliseconds of queueing at the shard",
+    "milliseconds of queueing on the way to another node",
+    "milliseconds of waiting at the door",
+    "requests in flight on the connection",
+    "bytes of the forward queue",
 ];
 const FIELD_GENERIC: &str = "request";
 const LIMIT_GENERIC: &str = "a limit of the serving node";

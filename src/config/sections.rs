@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{Limits, Peer};
 use super::source::{list, text};
 use crate::raft::settings::RaftSettings;
-use crate::transport::options::PeerOptions;
 use crate::types::limits;
 
 /// The whole configuration of one node.
@@ -215,91 +215,6 @@ impl Default for Raft {
             snapshot_log_bytes: own.snapshot_log_bytes,
             batches_in_flight: own.batches_in_flight,
             appends_in_flight: own.appends_in_flight,
-        }
-    }
-}
-
-/// Connections to other nodes.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Peer {
-    /// Longest wait for a connection to stand, milliseconds, 10..=60000. Default 1000.
-    pub connect_timeout_ms: u64,
-    /// Wait before connecting again, milliseconds, 1..=`backoff_ms_max`; it doubles with each
-    /// failure. Default 10.
-    pub backoff_ms_min: u64,
-    /// Longest such wait, milliseconds, at most 60000. Default 500.
-    pub backoff_ms_max: u64,
-    /// A silent connection is asked for a sign of life after this many milliseconds, 10..=60000.
-    /// Default 500.
-    pub keepalive_interval_ms: u64,
-    /// And given up when none came within this many milliseconds, 10..=60000. Default 1000.
-    pub keepalive_timeout_ms: u64,
-}
-
-impl Default for Peer {
-    fn default() -> Self {
-        let own = PeerOptions::default();
-        // Defaults are small: see `PeerOptions`.
-        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Peer {
-            connect_timeout_ms: ms(own.connect_timeout),
-            backoff_ms_min: ms(own.backoff_min),
-            backoff_ms_max: ms(own.backoff_max),
-            keepalive_interval_ms: ms(own.keepalive_interval),
-            keepalive_timeout_ms: ms(own.keepalive_timeout),
-        }
-    }
-}
-
-/// Bounds of one node; `types::limits` has the ceilings.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Longest key, bytes, 1..=4096. Default 4096.
-    pub key_bytes_max: usize,
-    /// Longest value, bytes, 1..=1048576. A shard also refuses a value above 1/64 of its own
-    /// limit. Default 1048576.
-    pub value_bytes_max: usize,
-    /// Longest time to live, milliseconds, 1..=315360000000 (ten years). Default ten years.
-    pub ttl_ms_max: u64,
-    /// Largest gRPC message, bytes: above key plus value, at most 8 MiB. Default 4 MiB.
-    pub message_bytes_max: usize,
-    /// Open client connections at one door, 1..=1000000. Default 10000.
-    pub connections_max: usize,
-    /// HTTP/2 streams open on one client connection, 1..=65536. Default 4096.
-    pub streams_per_connection_max: u32,
-    /// Requests being worked on, 1..=1048576. Default 65536.
-    pub requests_in_flight_max: usize,
-    /// Requests in flight on one `Pipeline` stream, 1..=65536, at most `requests_in_flight_max`.
-    /// Default 1024.
-    pub pipeline_in_flight_max: usize,
-    /// Bytes of keys and values in flight on one `Pipeline` stream, not counting the request that
-    /// crosses the line, 1..=1073741824. Default 8 MiB.
-    pub pipeline_bytes_max: usize,
-    /// Operations queued at one group, 1..=1048576. Default 16384.
-    pub group_queue_max: usize,
-    /// Deadline of a request that brings none, milliseconds, 1..=`deadline_ms_max`. Default 5000.
-    pub deadline_ms_default: u64,
-    /// Longest deadline honoured, milliseconds, at most 600000; a longer one is cut. Default 60000.
-    pub deadline_ms_max: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            key_bytes_max: limits::KEY_BYTES_MAX,
-            value_bytes_max: limits::VALUE_BYTES_MAX,
-            ttl_ms_max: limits::TTL_MS_MAX,
-            message_bytes_max: limits::MESSAGE_BYTES_MAX,
-            connections_max: limits::CONNECTIONS_MAX,
-            streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
-            requests_in_flight_max: limits::REQUESTS_IN_FLIGHT_MAX,
-            pipeline_in_flight_max: limits::PIPELINE_IN_FLIGHT_MAX,
-            pipeline_bytes_max: limits::PIPELINE_BYTES_MAX,
-            group_queue_max: limits::GROUP_QUEUE_MAX,
-            deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
-            deadline_ms_max: limits::DEADLINE_MS_MAX,
         }
     }
 }

@@ -12,6 +12,7 @@ mod machine_model;
 #[cfg(test)]
 mod machine_tests;
 pub mod placement;
+pub mod queue_delay;
 #[cfg(test)]
 mod recency_tests;
 pub mod reconcile;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::settings::peer_options;
 use crate::config::{Config, Durability, WalEngine};
 use crate::controller::{FoundersFile, FoundersStore};
 use crate::storage::disk::{Disk, RealDisk};
@@ -18,7 +19,6 @@ use crate::storage::sled_wal::SledWal;
 use crate::storage::wal::{self, FlushMode, Wal};
 use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
-use crate::transport::options::PeerOptions;
 use crate::transport::tonic_peer::TonicTransport;
 use crate::types::clock::{SharedClock, SystemClock};
 use crate::types::metrics::Metrics;
@@ -149,18 +149,6 @@ fn note_missing_logs(
         identity.note_loss()?;
     }
     Ok(())
-}
-
-fn peer_options(config: &Config) -> PeerOptions {
-    let peer = &config.peer;
-    PeerOptions {
-        connect_timeout: Duration::from_millis(peer.connect_timeout_ms),
-        backoff_min: Duration::from_millis(peer.backoff_ms_min),
-        backoff_max: Duration::from_millis(peer.backoff_ms_max),
-        keepalive_interval: Duration::from_millis(peer.keepalive_interval_ms),
-        keepalive_timeout: Duration::from_millis(peer.keepalive_timeout_ms),
-        ..PeerOptions::default()
-    }
 }
 
 /// Opens the log store `name` in `dir`, and keeps how to open it again.

@@ -10,7 +10,9 @@ mod handler;
 mod host;
 mod host_roles;
 mod host_status;
+pub mod open_files;
 pub mod serve;
+mod settings;
 mod storage_guard;
 
 pub use self::core::{Node, NodeSettings, StopTimes};

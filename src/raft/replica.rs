@@ -191,10 +191,10 @@ impl<M: StateMachine> Replica<M> {
         let inner = &self.inner;
         let cancel = inner.cancel.clone();
         let raft = inner.raft.clone();
-        inner.tasks.spawn(task::guarded("leader watch", async move {
-            let watch = watch_leader(raft, leader_tx);
+        inner.tasks.spawn(async move {
+            let watch = task::restarted("leader watch", || watch_leader(&raft, &leader_tx));
             cancel.run_until_cancelled(watch).await;
-        }));
+        });
         let (this, guard) = (Arc::downgrade(inner), inner.guard_until);
         let cancel = inner.cancel.clone();
         inner.tasks.spawn(task::guarded("restart guard", async move {
@@ -206,16 +206,16 @@ impl<M: StateMachine> Replica<M> {
             }
         }));
         let cancel = inner.cancel.clone();
-        let compact = compactor::run(
-            inner.raft.clone(),
-            inner.log.clone(),
-            Arc::clone(&inner.machine),
-            inner.settings.snapshot_log_bytes,
-            Arc::clone(&inner.builds),
-        );
-        inner.tasks.spawn(task::guarded("compactor", async move {
-            cancel.run_until_cancelled(compact).await;
-        }));
+        let (raft, log, machine) =
+            (inner.raft.clone(), inner.log.clone(), Arc::clone(&inner.machine));
+        let (log_bytes, builds) = (inner.settings.snapshot_log_bytes, Arc::clone(&inner.builds));
+        inner.tasks.spawn(async move {
+            let compact = || {
+                let (raft, log, machine) = (raft.clone(), log.clone(), Arc::clone(&machine));
+                compactor::run(raft, log, machine, log_bytes, Arc::clone(&builds))
+            };
+            cancel.run_until_cancelled(task::restarted("compactor", compact)).await;
+        });
     }
 
     /// Whose log this is.

@@ -19,6 +19,8 @@ pub struct Request {
     /// Identity under which it may be retried; doors without one leave it out and the node makes
     /// its own for its internal retries.
     pub request_id: Option<RequestId>,
+    /// When it came in, as far back as its door can tell: what passed since is waiting.
+    pub arrived: Instant,
     /// When the caller stops waiting.
     pub deadline: Instant,
     /// Under which id logs follow it on every node it passes; 0 if nobody follows it.
@@ -49,6 +51,15 @@ impl Operation {
             Operation::Delete(delete) => &delete.key,
             Operation::Get { query, .. } => &query.key,
         }
+    }
+
+    /// Bytes of key and value.
+    pub fn bytes(&self) -> usize {
+        let value = match self {
+            Operation::Set(set) => set.value.data.len(),
+            Operation::Delete(_) | Operation::Get { .. } => 0,
+        };
+        self.key().len() + value
     }
 
     /// Name for metrics and spans.

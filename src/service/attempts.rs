@@ -115,12 +115,17 @@ impl Attempts {
         next
     }
 
-    /// Length of the next pause, milliseconds.
+    /// Length of the next pause, milliseconds. After a limit was met, as long as it asked for.
     pub(super) fn pause_ms(&mut self) -> u64 {
         self.hints_in_a_row = 0;
         let pause_ms = PAUSE_MS_MIN << self.pauses.min(16);
         self.pauses += 1;
-        pause_ms.min(PAUSE_MS_MAX)
+        let asked = match &self.last {
+            Some(Error { reason: Reason::ResourceExhausted { .. }, retry_after }) => *retry_after,
+            _ => None,
+        };
+        let asked_ms = asked.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        pause_ms.min(PAUSE_MS_MAX).max(asked_ms)
     }
 
     /// Pauses so far.
@@ -242,6 +247,29 @@ mod tests {
         assert_eq!(error.reason.name(), "storage_failed");
         assert_eq!(error.retry_after, Some(DISK_RETRY_AFTER));
         assert_eq!(error.outcome(), Outcome::Rejected);
+    }
+
+    #[test]
+    fn a_limit_is_told_at_once_and_where_it_cannot_be_its_hint_is_honoured() {
+        let full = || {
+            let reason = Reason::ResourceExhausted { what: "requests in flight", limit: 1 };
+            Error::from(reason).retry_after(std::time::Duration::from_millis(100))
+        };
+        let mut attempts = Attempts::of_write(true);
+        assert_eq!(attempts.failed(full()), Next::Answer(full()), "never tried again by the node");
+        assert_eq!(Attempts::of_read().failed(full()), Next::Answer(full()));
+
+        // An earlier attempt may have been applied: only a later one can tell.
+        let mut attempts = Attempts::of_write(true);
+        let lost = Error::from(Reason::Lost { detail: "d".to_owned() });
+        assert_eq!(attempts.failed(lost.clone()), Next::Pause);
+        assert_eq!(attempts.pause_ms(), 2);
+        for _ in 0..3 {
+            assert_eq!(attempts.failed(full()), Next::Pause);
+            assert_eq!(attempts.pause_ms(), 100, "no tight loop");
+        }
+        assert_eq!(attempts.failed(lost), Next::Pause);
+        assert_eq!(attempts.pause_ms(), 32, "the back-off goes on as it was");
     }
 
     #[test]

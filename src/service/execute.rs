@@ -19,11 +19,11 @@ use tokio::sync::watch;
 use super::admission::Admission;
 use super::api::{Execute, NodeStatus, Operation, Request, Response};
 use super::attempts::{Attempts, Next};
-use super::check::Limits;
 use super::forward::{Answer, Ask, Forwarder};
 use super::forward_lane::Links;
 use super::local_group::LocalGroup;
 use super::measure::Measures;
+use super::options::Options;
 use super::registry::Registry;
 use super::request_ids::{Lease, RequestIds};
 use super::router::{Located, Router, Target};
@@ -31,32 +31,10 @@ use super::status::{self, StatusSource};
 use crate::core::table::RoutingTable;
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, now};
-use crate::types::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::types::metrics::Metrics;
 use crate::types::{
     Command, Consistency, Error, NodeId, Reason, Refusal, Reply, RequestId, RoutingEpoch, Write,
 };
-
-/// What a user may set of the service.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Requests worked on at once, those forwarded by peers included.
-    pub requests_in_flight_max: usize,
-    /// Limits of keys, values and times to live.
-    pub limits: Limits,
-    /// Give an id also to writes that this node's own replica proposes (see the module's text).
-    pub local_ids: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
-            limits: Limits::default(),
-            local_ids: true,
-        }
-    }
-}
 
 /// What a service is made of.
 pub struct Parts<G> {
@@ -135,11 +113,13 @@ impl<G: LocalGroup> Service<G> {
             forwarded: metrics.forwarded.clone(),
             learn_epoch: Box::new(move |epoch| learner.learn_epoch(epoch)),
             batches: AtomicU64::new(1),
+            limits: options.forward,
+            waited_seconds: metrics.queue_delay.with_label_values(&["forward"]),
         });
         let inner = Inner {
             node,
             router,
-            admission: Admission::new(options.requests_in_flight_max, &metrics),
+            admission: Admission::new(options.admission, &metrics),
             measures: Measures::new(&metrics),
             options,
             ids: RequestIds::new(parts.session_seed),
@@ -185,7 +165,8 @@ impl<G: LocalGroup> Execute for Service<G> {
 
 impl<G: LocalGroup> Inner<G> {
     async fn execute(&self, request: &Request) -> Result<Response, Error> {
-        let _permit = self.admission.admit(1)?;
+        let bytes = request.operation.bytes();
+        let _permit = self.admission.admit_arrived(bytes, request.arrived)?;
         self.options.limits.check(&request.operation)?;
         let mut run = Run::new(request);
         loop {

@@ -9,17 +9,19 @@ mod forward;
 mod forward_lane;
 mod local_group;
 mod measure;
+mod options;
 mod registry;
 mod request_ids;
 mod router;
 mod serve;
 mod status;
 
-pub use admission::{Admission, Permit};
+pub use admission::{Admission, AdmissionLimits, Permit};
 pub use api::{Execute, NodeStatus, Operation, ReplicaStatus, Request, Response};
 pub use check::Limits;
-pub use execute::{Options, Parts, Service};
+pub use execute::{Parts, Service};
 pub use local_group::LocalGroup;
+pub use options::{ForwardLimits, Options};
 pub use registry::Registry;
 pub use status::StatusSource;
 

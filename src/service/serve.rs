@@ -33,6 +33,7 @@ impl<G: LocalGroup> Service<G> {
         group: GroupId,
         payload: Bytes,
     ) -> Result<Bytes, Refusal> {
+        let bytes = payload.len();
         let request = Request::decode(payload).map_err(|error| Refusal(error.to_string()))?;
         let inner = &self.inner;
         inner.router.learn_epoch(request.epoch);
@@ -45,7 +46,7 @@ impl<G: LocalGroup> Service<G> {
         }
         let deadline = now() + Duration::from_millis(request.deadline_ms.min(DEADLINE_MS_MAX));
         let serve = async {
-            let served = inner.serve(group, request.operations, deadline).await;
+            let served = inner.serve(group, request.operations, bytes, deadline).await;
             tracing::debug!(error = served.as_ref().err().map(tracing::field::display), "served");
             served
         };
@@ -69,9 +70,10 @@ impl<G: LocalGroup> Inner<G> {
         &self,
         group: GroupId,
         operations: Operations,
+        bytes: usize,
         deadline: Instant,
     ) -> Result<Results, Error> {
-        let _permit = self.admission.admit(operations.len())?;
+        let _permit = self.admission.admit(operations.len(), bytes)?;
         let Some(local) = self.router.registry().get(group) else {
             tracing::debug!("no replica of the group runs here");
             if let Some(detail) = self.status.storage_problem() {

@@ -157,13 +157,14 @@ impl Peer for PeerService {
     }
 }
 
-/// [`PeerService::serve`] with the default options.
+/// [`PeerService::serve`] in one call.
 pub fn serve(
     self_node: NodeId,
     listener: TcpListener,
     handler: Arc<dyn Handler>,
     metrics: Arc<Metrics>,
+    options: PeerOptions,
     cancel: CancellationToken,
 ) -> JoinHandle<Option<()>> {
-    PeerService::new(self_node, handler, metrics, PeerOptions::default(), cancel).serve(listener)
+    PeerService::new(self_node, handler, metrics, options, cancel).serve(listener)
 }

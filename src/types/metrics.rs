@@ -32,6 +32,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Requests refused by a limit, by limit.
     pub refused: IntCounterVec,
+    /// Connections closed by a limit of this node, by reason.
+    pub connections_closed: IntCounterVec,
+    /// Seconds operations waited, by queue.
+    pub queue_delay: HistogramVec,
     /// Operations forwarded to another node.
     pub forwarded: IntCounter,
     /// Operations tried again inside the node.
@@ -127,6 +131,11 @@ impl Metrics {
             &r,
             HistogramVec::new(request_opts, &["operation", "outcome"]).expect("valid metric"),
         );
+        let delay_opts =
+            HistogramOpts::new("queue_delay_seconds", "Seconds operations waited, by queue")
+                .buckets(latency_buckets());
+        let queue_delay =
+            register(&r, HistogramVec::new(delay_opts, &["queue"]).expect("valid metric"));
         let metrics = Metrics {
             hits: counter("cache_hits_total", "Reads that found a value"),
             misses: counter("cache_misses_total", "Reads that found none"),
@@ -146,6 +155,12 @@ impl Metrics {
             connections: gauges("active_connections", "Open client connections", "door"),
             in_flight: gauge("requests_in_flight", "Requests being worked on"),
             refused: counters("requests_refused_total", "Requests refused by a limit", "limit"),
+            connections_closed: counters(
+                "connections_closed_total",
+                "Client connections that this node closed by a limit",
+                "reason",
+            ),
+            queue_delay,
             forwarded: counter("forwarded_requests_total", "Operations forwarded to another node"),
             retried: counter("retried_requests_total", "Operations tried again inside the node"),
             shard_leader: gauges("shard_leader", "1 if this node leads the shard", "shard"),

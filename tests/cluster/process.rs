@@ -38,7 +38,8 @@ impl Process {
         Process { child, name: name.to_owned(), out, err }
     }
 
-    /// Number of the process.
+    /// Its process id.
+    #[allow(dead_code, reason = "not every test binary measures its processes")]
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -124,6 +124,7 @@ impl Fake {
         if key.starts_with(b"gate") {
             self.gate.acquire().await.expect("never closed").forget();
         }
+        assert!(!key.starts_with(b"panic"), "injected");
         if key.starts_with(b"stuck") {
             tokio::time::sleep_until(request.deadline).await;
             return Err(Reason::DeadlineAfterPropose.into());
