@@ -3,7 +3,8 @@
 //! Callers append entries of 200 bytes to 16 logs, each waiting for its acknowledgement (`wal`
 //! durability: after the flush) before the next; then a store of 1,000,000 entries is opened again.
 //! `RAFTCACHE_BENCH_DIR` says where the stores go (default: the directory for temporary files).
-//! Written bytes are those of `/proc/self/io`: pages made dirty, without the journal of the file
+//! The engines take turns, and before each turn the bare device is measured (4 KiB written over what is
+//! there, and a sync), for its speed may change from minute to minute. Written bytes are those of `/proc/self/io`: pages made dirty, without the journal of the file
 //! system.
 
 use std::path::Path;
@@ -24,7 +25,9 @@ use tokio::task::JoinSet;
 
 const LOGS: usize = 16;
 const ENTRY_BYTES: usize = 200;
-const RUN: Duration = Duration::from_secs(6);
+/// Time of one turn, and turns of each engine.
+const RUN: Duration = Duration::from_secs(2);
+const TURNS: u32 = 4;
 /// A log is purged to the lower number of entries when it has the higher: 8 MB and 4 MB.
 const PURGE_AT: u64 = 40_000;
 const PURGE_TO: u64 = 20_000;
@@ -121,7 +124,7 @@ async fn load(wal: Arc<dyn Wal>, callers: usize) -> Histogram<u64> {
                 }
                 let answer = append(wal.as_ref(), &logs[caller % LOGS], &payload).await;
                 answer.expect("each change is answered").expect("appended");
-                seen.saturating_record((now() - started).as_micros() as u64);
+                seen.record((now() - started).as_micros() as u64).expect("it grows");
             }
         });
     }
@@ -132,29 +135,83 @@ async fn load(wal: Arc<dyn Wal>, callers: usize) -> Histogram<u64> {
     all
 }
 
-fn measure_appends(engine: &str, callers: usize, path: &Path) {
-    let metrics = Metrics::new();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
-    let wal = open(engine, path, &metrics);
-    let before = written_bytes();
-    let started = now();
-    let seen = runtime.block_on(load(Arc::clone(&wal), callers));
-    let seconds = (now() - started).as_secs_f64();
-    let disk = disk_mib(path);
-    wal.close().expect("closes");
-    let written = written_bytes() - before;
-    let payload = seen.len() * ENTRY_BYTES as u64;
-    println!(
-        "| {engine} | {callers} | {:.0} | {} | {} | {} | {:.0} | {:.2} | {disk} |",
-        seen.len() as f64 / seconds,
-        seen.value_at_quantile(0.5),
-        seen.value_at_quantile(0.99),
-        seen.max(),
-        metrics.flush_seconds.get_sample_count() as f64 / seconds,
-        written as f64 / payload as f64,
-    );
+/// Microseconds that a sync of 4 KiB takes the bare device, the middle of 60.
+fn bare_sync_us(path: &Path) -> u64 {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::create(path.join("bare")).expect("a file");
+    file.write_all_at(&[0; 60 * 4096], 0).expect("written");
+    file.sync_all().expect("synced");
+    let mut seen = Histogram::<u64>::new(3).expect("3 digits");
+    for at in 0..60 {
+        let started = now();
+        file.write_all_at(&[1; 4096], at * 4096).expect("written");
+        file.sync_data().expect("synced");
+        seen.record((now() - started).as_micros() as u64).expect("it grows");
+    }
+    seen.value_at_quantile(0.5)
+}
+
+/// What one engine did in all its turns.
+struct Sum {
+    seen: Histogram<u64>,
+    seconds: f64,
+    written: u64,
+    flushes: u64,
+    bare_us: u64,
+    disk_mib: u64,
+}
+
+impl Sum {
+    fn new() -> Self {
+        let seen = Histogram::new(3).expect("3 digits");
+        Sum { seen, seconds: 0.0, written: 0, flushes: 0, bare_us: 0, disk_mib: 0 }
+    }
+
+    fn turn(&mut self, engine: &str, callers: usize, path: &Path) {
+        let metrics = Metrics::new();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let wal = open(engine, path, &metrics);
+        self.bare_us += bare_sync_us(path) / u64::from(TURNS);
+        let before = written_bytes();
+        let started = now();
+        let seen = runtime.block_on(load(Arc::clone(&wal), callers));
+        self.seconds += (now() - started).as_secs_f64();
+        self.seen.add(seen).expect("it grows");
+        self.disk_mib = self.disk_mib.max(disk_mib(path));
+        wal.close().expect("closes");
+        self.written += written_bytes() - before;
+        self.flushes += metrics.flush_seconds.get_sample_count();
+    }
+
+    fn print(&self, engine: &str, callers: usize) {
+        let payload = self.seen.len() * ENTRY_BYTES as u64;
+        println!(
+            "| {engine} | {callers} | {:.0} | {} | {} | {:.0} | {} | {:.2} | {} |",
+            self.seen.len() as f64 / self.seconds,
+            self.seen.value_at_quantile(0.5),
+            self.seen.value_at_quantile(0.99),
+            self.flushes as f64 / self.seconds,
+            self.bare_us,
+            self.written as f64 / payload as f64,
+            self.disk_mib,
+        );
+    }
+}
+
+fn measure_appends(callers: usize, dir: &Path) {
+    let mut sums = ENGINES.map(|_| Sum::new());
+    for turn in 0..TURNS {
+        for (engine, sum) in ENGINES.into_iter().zip(&mut sums) {
+            let path = dir.join(format!("{engine}-{callers}-{turn}"));
+            sum.turn(engine, callers, &path);
+            std::fs::remove_dir_all(path).expect("removed");
+        }
+    }
+    for (engine, sum) in ENGINES.into_iter().zip(&sums) {
+        sum.print(engine, callers);
+    }
 }
 
 fn measure_recovery(engine: &str, path: &Path) {
@@ -196,17 +253,15 @@ fn measure_recovery(engine: &str, path: &Path) {
 fn main() {
     let root = std::env::var_os("RAFTCACHE_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     let dir = tempfile::tempdir_in(root).expect("a directory for the stores");
-    println!("appends of {ENTRY_BYTES} bytes to {LOGS} logs, {} s each:\n", RUN.as_secs());
     println!(
-        "| engine | callers | appends/s | p50 us | p99 us | max us | flushes/s | write amplification | MiB on the device |"
+        "appends of {ENTRY_BYTES} bytes to {LOGS} logs, {TURNS} turns of {} s each:\n\n\
+         | engine | callers | appends/s | p50 us | p99 us | flushes/s | bare sync us | \
+         write amplification | MiB on the device |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        RUN.as_secs()
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    for engine in ENGINES {
-        for callers in [1, 64, 1024] {
-            let path = dir.path().join(format!("{engine}-{callers}"));
-            measure_appends(engine, callers, &path);
-            std::fs::remove_dir_all(path).expect("removed");
-        }
+    for callers in [1, 64, 1024] {
+        measure_appends(callers, dir.path());
     }
     println!("\n{RECOVERED_ENTRIES} entries of {ENTRY_BYTES} bytes opened again:\n");
     println!(
