@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::host::Host;
 use crate::storage::disk::offload;
 use crate::storage::health::LowRoom;
-use crate::types::clock::now;
+use crate::types::clock::{Instant, now};
 
 /// How often the room is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ const STEADY: Duration = Duration::from_secs(30);
 pub(super) async fn run(host: Arc<Host>, cancel: CancellationToken) {
     let mut health = host.storage.health.watch();
     let (mut looks, mut low_looks) = (0u32, 0u32);
-    let (mut pause, mut healed) = (RETRY_MIN, None);
+    let (mut pause, mut healed): (Duration, Option<Instant>) = (RETRY_MIN, None);
     loop {
         if host.storage.health.stall().is_some() {
             if healed.is_none_or(|at| now() >= at + STEADY) {

@@ -221,8 +221,9 @@ impl Identity {
 
     /// Writes are lost (a damaged log was moved aside): remembered durably until it is told.
     pub fn note_loss(&self) -> Result<(), Error> {
-        self.loss_untold.store(true, Ordering::Release);
-        self.write(false)
+        let before = self.loss_untold.swap(true, Ordering::AcqRel);
+        // What is not on the disk is not remembered: whoever asks again must not find it done.
+        self.write(false).inspect_err(|_| self.loss_untold.store(before, Ordering::Release))
     }
 
     /// The cluster knows that this store's replicas are lost.
