@@ -118,7 +118,8 @@ fn snapshot(c: &mut Criterion) {
 }
 
 fn batcher(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     let (cluster, leader) = runtime.block_on(async {
         let cluster = Cluster::start(Plan::simulated(1, ROOMY_BYTES)).await;
         let (_, leader) = cluster.leader(&[]).await;
