@@ -13,6 +13,12 @@ mod client;
 #[path = "../cluster/harness.rs"]
 mod harness;
 #[allow(dead_code, reason = "shared with the tests of clusters")]
+#[path = "../cluster/mount.rs"]
+mod mount;
+#[allow(dead_code, reason = "shared with the tests of clusters")]
+#[path = "../support/ports.rs"]
+mod ports;
+#[allow(dead_code, reason = "shared with the tests of clusters")]
 #[path = "../cluster/process.rs"]
 mod process;
 
