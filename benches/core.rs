@@ -3,6 +3,9 @@
 //! Codec (one log record), apply (the state machine), snapshot (walk and restore), batcher (a group
 //! of three replicas in one process over the simulated network: no sockets, no processes).
 
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, reason = "shared with tests, whose helpers may panic")]
+
 #[path = "../tests/support/shard.rs"]
 mod shard;
 
@@ -103,7 +106,7 @@ fn snapshot(c: &mut Criterion) {
     let stored = chunks(&mut machine);
     let mut group = c.benchmark_group("snapshot");
     group.sample_size(10);
-    group.throughput(Throughput::Elements(machine.stats().keys as u64));
+    group.throughput(Throughput::Elements(machine.stats().keys));
     group.bench_function("walk", |b| b.iter(|| chunks(&mut machine)));
     group.bench_function("restore", |b| {
         b.iter(|| {
