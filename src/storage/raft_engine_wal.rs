@@ -180,7 +180,7 @@ impl RaftEngine {
         &self,
         region: u64,
         from: u64,
-        show: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
+        mut show: impl FnMut(u64, &[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let span = (self.engine.first_index(region), self.engine.last_index(region));
         let (Some(first), Some(last)) = span else { return Ok(()) };
@@ -249,7 +249,7 @@ impl Engine for RaftEngine {
 
     fn manifests(&self) -> Result<Vec<(u64, Vec<u8>)>, Error> {
         let mut found = Vec::new();
-        self.entries(META, 1, &mut |batch, value| {
+        self.entries(META, 1, |batch, value| {
             found.push((batch, value.to_vec()));
             Ok(())
         })?;
@@ -286,7 +286,7 @@ impl Engine for RaftEngine {
             first = head.first_seq;
             visit(Stored::Head(&value))?;
         }
-        self.entries(region, first, &mut |seq, value| visit(Stored::Record(seq, value)))
+        self.entries(region, first, |seq, value| visit(Stored::Record(seq, value)))
     }
 
     fn logs(&self) -> Result<BTreeSet<LogKey>, Error> {

@@ -37,9 +37,9 @@ pub(super) enum Fault {
 }
 
 pub(super) const FAULTS: [(Fault, u64); 7] = [
-    (Fault::Cut, 420),
-    (Fault::CutUnflushed, 160),
-    (Fault::Reordered, 160),
+    (Fault::Cut, 400),
+    (Fault::CutUnflushed, 140),
+    (Fault::Reordered, 140),
     (Fault::Flipped, 200),
     (Fault::Misdirected, 120),
     (Fault::Zeroed, 60),
@@ -50,7 +50,7 @@ pub(super) const FAULTS: [(Fault, u64); 7] = [
 fn newest(round: &Round) -> PathBuf {
     let changed = |path: &PathBuf| round.before.files.get(path) != round.after.files.get(path);
     let files = round.after.data_files();
-    let log = |path: &&PathBuf| !path.extension().is_some_and(|e| e == "rewrite");
+    let log = |path: &&PathBuf| path.extension().is_none_or(|e| e != "rewrite");
     let newest = files.iter().filter(log).rfind(|path| changed(path));
     newest.or(files.last()).expect("a store has files").clone()
 }
