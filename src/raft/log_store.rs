@@ -129,6 +129,11 @@ impl LogStore {
         self.shared.grew.notified().await;
     }
 
+    /// Index of the last entry, or of the last purged one; 0 if there never was one.
+    pub fn last_index(&self) -> u64 {
+        self.shared.state.lock().next_index().saturating_sub(1)
+    }
+
     /// Waits until there are entries after `index`.
     pub async fn reaches_past(&self, index: u64) {
         loop {

@@ -45,9 +45,6 @@ const SYNCED: &[u8] = b"synced";
 /// Records read at a time.
 const READ_RECORDS: u64 = 64;
 
-/// Is shown number and bytes of each entry.
-type Show<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), Error>;
-
 /// Write-ahead log of a node on raft-engine.
 pub type RaftEngineWal = EngineWal<RaftEngine>;
 
@@ -179,7 +176,12 @@ impl RaftEngine {
     }
 
     /// Shows the entries of a region from number `from` on, without the numbers.
-    fn entries(&self, region: u64, from: u64, show: Show<'_>) -> Result<(), Error> {
+    fn entries(
+        &self,
+        region: u64,
+        from: u64,
+        mut show: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let span = (self.engine.first_index(region), self.engine.last_index(region));
         let (Some(first), Some(last)) = span else { return Ok(()) };
         let mut next = from.max(first);
@@ -247,7 +249,7 @@ impl Engine for RaftEngine {
 
     fn manifests(&self) -> Result<Vec<(u64, Vec<u8>)>, Error> {
         let mut found = Vec::new();
-        self.entries(META, 1, &mut |batch, value| {
+        self.entries(META, 1, |batch, value| {
             found.push((batch, value.to_vec()));
             Ok(())
         })?;
@@ -284,7 +286,7 @@ impl Engine for RaftEngine {
             first = head.first_seq;
             visit(Stored::Head(&value))?;
         }
-        self.entries(region, first, &mut |seq, value| visit(Stored::Record(seq, value)))
+        self.entries(region, first, |seq, value| visit(Stored::Record(seq, value)))
     }
 
     fn logs(&self) -> Result<BTreeSet<LogKey>, Error> {

@@ -149,7 +149,8 @@ impl<M: StateMachine> Replica<M> {
         Progress {
             role,
             term: seen.current_term,
-            last_index: seen.last_log_index.unwrap_or(0),
+            // Not openraft's, which follows behind what is applied.
+            last_index: self.inner.log.last_index(),
             committed_index: seen.cluster_committed.map_or(0, |id| id.index),
             applied_index,
             snapshot_index: seen.snapshot.map_or(0, |id| id.index),

@@ -37,9 +37,9 @@ pub(super) enum Fault {
 }
 
 pub(super) const FAULTS: [(Fault, u64); 7] = [
-    (Fault::Cut, 420),
-    (Fault::CutUnflushed, 160),
-    (Fault::Reordered, 160),
+    (Fault::Cut, 400),
+    (Fault::CutUnflushed, 140),
+    (Fault::Reordered, 140),
     (Fault::Flipped, 200),
     (Fault::Misdirected, 120),
     (Fault::Zeroed, 60),
