@@ -36,7 +36,7 @@ BUILD = $(CARGO) build --profile $(PROFILE) --locked; \
 # alive PID NODE: true if that process lives and is that node (a number may have been given anew).
 ALIVE = alive() { kill -0 "$$1" 2>/dev/null && [[ "$$(ps -p "$$1" -o args=)" == *"$(RUN_DIR)/node$$2.toml"* ]]; }
 
-.PHONY: help run test verify start-cluster stop-cluster image up down bench
+.PHONY: help run test verify start-cluster stop-cluster image up down bench bench-table
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -182,3 +182,7 @@ down: ## Stop and remove the containers; the data stays, unless VOLUMES=1
 
 bench: ## Put load on a running cluster (make run) and measure it
 	@$(CARGO) run --release --locked -- bench
+
+bench-table: ## Measure the table of docs/performance.md (three processes, memory and wal)
+	@$(CARGO) build --release --locked
+	benches/table.sh
