@@ -172,6 +172,12 @@ fn reasons() -> Vec<Reason> {
         Reason::TooStale { age_ms: 2, staleness_ms_max: 1 },
         Reason::SessionExpired,
         Reason::TooLarge { bytes: 2, bytes_max: 1 },
+        Reason::NotInteger,
+        Reason::Overflow,
+        Reason::NotFloat,
+        Reason::NotFinite,
+        Reason::ReplyTooLarge { bytes: 2, bytes_max: 1 },
+        Reason::CrossShard { shards: 2 },
         Reason::Internal { detail: detail() },
     ]
 }

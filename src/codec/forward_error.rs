@@ -34,6 +34,12 @@ const NAMES: &[&str] = &[
     "request id sessions",
     "peer queue",
     "memory",
+    "pattern",
+    "count",
+    "cursor",
+    "operations",
+    "delta",
+    "offset",
 ];
 const FIELD_GENERIC: &str = "request";
 const LIMIT_GENERIC: &str = "a limit of the serving node";
@@ -79,6 +85,12 @@ fn tag_of(reason: &Reason) -> u8 {
         Reason::SessionExpired => 13,
         Reason::TooLarge { .. } => 14,
         Reason::Internal { .. } => 15,
+        Reason::NotInteger => 16,
+        Reason::Overflow => 17,
+        Reason::NotFloat => 18,
+        Reason::NotFinite => 19,
+        Reason::ReplyTooLarge { .. } => 20,
+        Reason::CrossShard { .. } => 21,
     }
 }
 
@@ -107,15 +119,20 @@ fn put_reason(out: &mut BytesMut, reason: &Reason) {
             wire::put_varint(out, *age_ms);
             wire::put_varint(out, *staleness_ms_max);
         }
-        Reason::TooLarge { bytes, bytes_max } => {
+        Reason::TooLarge { bytes, bytes_max } | Reason::ReplyTooLarge { bytes, bytes_max } => {
             wire::put_varint(out, *bytes);
             wire::put_varint(out, *bytes_max);
         }
+        Reason::CrossShard { shards } => wire::put_varint(out, *shards),
         Reason::NotReady
         | Reason::Stopping
         | Reason::DeadlineBeforePropose
         | Reason::DeadlineAfterPropose
-        | Reason::SessionExpired => {}
+        | Reason::SessionExpired
+        | Reason::NotInteger
+        | Reason::Overflow
+        | Reason::NotFloat
+        | Reason::NotFinite => {}
     }
 }
 
@@ -155,6 +172,12 @@ fn get_reason(input: &mut Bytes) -> Result<Reason, Error> {
         13 => Reason::SessionExpired,
         14 => Reason::TooLarge { bytes: number()?, bytes_max: number()? },
         15 => Reason::Internal { detail: get_text(input)? },
+        16 => Reason::NotInteger,
+        17 => Reason::Overflow,
+        18 => Reason::NotFloat,
+        19 => Reason::NotFinite,
+        20 => Reason::ReplyTooLarge { bytes: number()?, bytes_max: number()? },
+        21 => Reason::CrossShard { shards: number()? },
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }

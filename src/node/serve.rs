@@ -164,6 +164,9 @@ fn settings(config: &Config) -> NodeSettings {
                 key_bytes_max: config.limits.key_bytes_max,
                 value_bytes_max: config.limits.value_bytes_max,
                 ttl_ms_max: config.limits.ttl_ms_max,
+                transaction_operations_max: config.limits.transaction_operations_max,
+                transaction_bytes_max: config.limits.transaction_bytes_max,
+                scan_keys_max: config.limits.scan_keys_max,
             },
             ..Options::default()
         },
@@ -223,5 +226,12 @@ mod tests {
         };
         assert_eq!(settings(&config).raft, expected);
         assert_eq!(front_limits(&config).pipeline_bytes_max, 18);
+        assert_eq!(settings(&config).service.limits, Limits::default());
+        config.limits.transaction_operations_max = 19;
+        config.limits.transaction_bytes_max = 20;
+        config.limits.scan_keys_max = 21;
+        let limits = settings(&config).service.limits;
+        assert_eq!((limits.transaction_operations_max, limits.transaction_bytes_max), (19, 20));
+        assert_eq!(limits.scan_keys_max, 21);
     }
 }

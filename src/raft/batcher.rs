@@ -20,7 +20,7 @@ use crate::core::machine::Machine;
 use crate::types::clock::{Instant, now};
 use crate::types::limits::{BATCH_BYTES_MAX, BATCH_WRITES_MAX, GROUP_QUEUE_BYTES_MAX};
 use crate::types::metrics::Metrics;
-use crate::types::{Batch, Error, Reason, Reply, Write};
+use crate::types::{Batch, Error, Reason, Reply, Write, positions};
 
 const QUEUED: u8 = 0;
 const PROPOSED: u8 = 1;
@@ -35,6 +35,8 @@ type Replies = Result<Vec<Reply>, Error>;
 
 struct Pending {
     writes: Vec<Write>,
+    /// Versions they may give, steps of transactions counted: what a batch and the queue count.
+    positions: usize,
     bytes: usize,
     /// Who decides whether this was proposed: the batcher that takes it or the caller that leaves.
     state: Arc<AtomicU8>,
@@ -57,7 +59,7 @@ impl BatchQueue {
         if now() >= deadline {
             return Err(Reason::DeadlineBeforePropose.into());
         }
-        let count = writes.len();
+        let count = positions(&writes);
         if count == 0 {
             // Nothing to propose: the batcher would make no entry that could answer it.
             return Ok(Vec::new());
@@ -78,7 +80,7 @@ impl BatchQueue {
         }
         let state = Arc::new(AtomicU8::new(QUEUED));
         let (reply, answer) = oneshot::channel();
-        let pending = Pending { writes, bytes, state: Arc::clone(&state), reply };
+        let pending = Pending { writes, positions: count, bytes, state: Arc::clone(&state), reply };
         self.queued.fetch_add(count, Ordering::Relaxed);
         self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Err(error) = self.tx.try_send(pending) {
@@ -191,19 +193,21 @@ impl Batcher {
     /// Takes units off the backlog until the entry is full, skipping those whose caller left.
     fn take_batch(&mut self) -> (Vec<Write>, usize, Shares) {
         let (mut writes, mut bytes, mut shares) = (Vec::new(), 0, Vec::new());
+        let mut taken_positions = 0;
         while let Some(next) = self.backlog.front() {
-            let full = writes.len() + next.writes.len() > BATCH_WRITES_MAX
+            let full = taken_positions + next.positions > BATCH_WRITES_MAX
                 || bytes + next.bytes > BATCH_BYTES_MAX;
             if full && !writes.is_empty() {
                 break;
             }
             let Some(next) = self.backlog.pop_front() else { break };
-            self.queued.fetch_sub(next.writes.len(), Ordering::Relaxed);
+            self.queued.fetch_sub(next.positions, Ordering::Relaxed);
             self.queued_bytes.fetch_sub(next.bytes, Ordering::Relaxed);
             let taken =
                 next.state.compare_exchange(QUEUED, PROPOSED, Ordering::AcqRel, Ordering::Acquire);
             if taken.is_ok() {
                 shares.push((next.writes.len(), next.reply));
+                taken_positions += next.positions;
                 writes.extend(next.writes);
                 bytes += next.bytes;
             }

@@ -92,6 +92,12 @@ impl Attempts {
             | Reason::InvalidArgument { .. }
             | Reason::TooLarge { .. }
             | Reason::SessionExpired
+            | Reason::NotInteger
+            | Reason::Overflow
+            | Reason::NotFloat
+            | Reason::NotFinite
+            | Reason::ReplyTooLarge { .. }
+            | Reason::CrossShard { .. }
             | Reason::Internal { .. } => Next::Answer(self.sealed(error.clone())),
         };
         self.last = Some(error);
@@ -176,6 +182,12 @@ mod tests {
             Reason::SessionExpired,
             Reason::TooLarge { bytes: 2, bytes_max: 1 },
             Reason::Internal { detail: detail() },
+            Reason::NotInteger,
+            Reason::Overflow,
+            Reason::NotFloat,
+            Reason::NotFinite,
+            Reason::ReplyTooLarge { bytes: 2, bytes_max: 1 },
+            Reason::CrossShard { shards: 2 },
         ]
     }
 
@@ -184,7 +196,7 @@ mod tests {
         /// attempt ended `Unknown`; of a read it is always `Rejected`.
         #[test]
         fn the_final_outcome_is_that_of_the_worst_attempt(
-            picks in proptest::collection::vec(0..16usize, 1..12),
+            picks in proptest::collection::vec(0..22usize, 1..12),
             write in any::<bool>(),
             has_id in any::<bool>(),
         ) {

@@ -15,7 +15,7 @@ use crate::types::clock::Instant;
 use crate::types::limits::GROUP_QUEUE_MAX;
 use crate::types::task::spawn;
 use crate::types::{
-    Consistency, Error, Found, Freshness, GroupId, NodeId, Query, Reason, Reply, ShardId, Write,
+    Answer, Consistency, Error, Freshness, GroupId, NodeId, Query, Reason, Reply, ShardId, Write,
 };
 
 /// What one forwarded operation asks for.
@@ -27,9 +27,9 @@ pub(super) enum Ask {
 
 /// What it gets.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Served {
     Reply(Reply),
-    Found(Option<Found>, Freshness),
+    Read(Answer, Freshness),
 }
 
 /// One operation on its way.
@@ -42,7 +42,7 @@ pub(super) struct Outgoing {
     /// 0 if nobody follows it.
     pub(super) trace: u128,
     pub(super) claim: Claim,
-    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+    pub(super) reply: oneshot::Sender<Result<Served, Error>>,
 }
 
 /// Who decides the fate of a queued operation: the task that sends it, or the caller that gives up.
@@ -101,7 +101,7 @@ impl Forwarder {
         (group, shard): (GroupId, ShardId),
         ask: Ask,
         (deadline, trace): (Instant, u128),
-    ) -> Result<Answer, Error> {
+    ) -> Result<Served, Error> {
         let (reply, answer) = oneshot::channel();
         let claim = Claim::default();
         let write = matches!(ask, Ask::Write(_));

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::forward::{Answer, Ask, Outgoing};
-use crate::codec::forward::{Operations, Request, Response, Results};
+use super::forward::{Ask, Outgoing, Served};
+use crate::codec::forward::{Operations, Request, Response, Results, query_bytes};
 use crate::codec::log_record::write_bytes;
 use crate::core::table::RoutingTable;
 use crate::transport::{self, FrameKind, SharedTransport};
@@ -152,7 +152,8 @@ impl Lanes {
         }
     }
 
-    /// Hands the replies of a frame back; reads that did not fit the answer go again, first.
+    /// Hands the replies of a frame back. What did not fit the answer goes again, first: a read is
+    /// read again, a write gets its remembered reply.
     fn land(&mut self, landed: Landed) {
         let Landed { lane, sent, answer: bytes } = landed;
         let Some(shard) = sent.first().map(|outgoing| outgoing.shard) else { return };
@@ -160,15 +161,15 @@ impl Lanes {
         let mut sent = sent.into_iter();
         match results {
             Ok(Results::Writes(replies)) => {
-                for (reply, outgoing) in replies.into_iter().zip(sent.by_ref()) {
-                    answer(outgoing, Ok(Answer::Reply(reply)));
-                }
-            }
-            Ok(Results::Reads { found, freshness }) => {
                 // In this order: a zip asks its first side first, and must not take an operation
                 // for which there is no result.
-                for (found, outgoing) in found.into_iter().zip(sent.by_ref()) {
-                    answer(outgoing, Ok(Answer::Found(found, freshness)));
+                for (reply, outgoing) in replies.into_iter().zip(sent.by_ref()) {
+                    answer(outgoing, Ok(Served::Reply(reply)));
+                }
+            }
+            Ok(Results::Reads { answers, freshness }) => {
+                for (found, outgoing) in answers.into_iter().zip(sent.by_ref()) {
+                    answer(outgoing, Ok(Served::Read(found, freshness)));
                 }
             }
             Ok(Results::Failed(error)) | Err(error) => {
@@ -177,10 +178,10 @@ impl Lanes {
         }
         let lane = self.lanes.get_mut(&lane).expect("a lane lives while a frame of it flies");
         lane.in_flight -= 1;
-        sent.rev().for_each(|unread| lane.queued.push_front(unread));
+        sent.rev().for_each(|unanswered| lane.queued.push_front(unanswered));
     }
 
-    /// The results in an answer, one for each operation of the frame (of reads, for a prefix).
+    /// The results in an answer, one for each operation of a prefix of the frame.
     fn results(
         &self,
         (_, kind): LaneId,
@@ -199,9 +200,9 @@ impl Lanes {
         (self.links.learn_epoch)(response.epoch);
         let fits = match (&response.results, kind) {
             (Results::Failed(_), _) => true,
-            (Results::Writes(replies), Kind::Writes) => replies.len() == asked,
+            (Results::Writes(replies), Kind::Writes) => (1..=asked).contains(&replies.len()),
             (Results::Writes(_), _) | (Results::Reads { .. }, Kind::Writes) => false,
-            (Results::Reads { found, .. }, _) => (1..=asked).contains(&found.len()),
+            (Results::Reads { answers, .. }, _) => (1..=asked).contains(&answers.len()),
         };
         if fits { Ok(response.results) } else { Err(lost(kind, "an odd answer".to_owned())) }
     }
@@ -209,15 +210,22 @@ impl Lanes {
 
 /// Takes what goes into one frame; what its caller gave up is dropped.
 fn take_frame(queued: &mut VecDeque<Outgoing>) -> Vec<Outgoing> {
-    let (mut taken, mut bytes) = (Vec::new(), 0);
-    while taken.len() < BATCH_WRITES_MAX && bytes < BATCH_BYTES_MAX {
+    let (mut taken, mut positions, mut bytes) = (Vec::new(), 0, 0);
+    while let Some(next) = queued.front() {
+        let (next_positions, next_bytes) = match &next.ask {
+            Ask::Write(write) => (write.command.positions(), write_bytes(write)),
+            Ask::Read(query, _) => (1, query_bytes(query)),
+        };
+        // A unit that is large by itself goes alone.
+        let full = positions + next_positions > BATCH_WRITES_MAX || bytes >= BATCH_BYTES_MAX;
+        if full && !taken.is_empty() {
+            break;
+        }
         let Some(outgoing) = queued.pop_front() else { break };
         // A caller that went away before anything was sent takes its operation along.
         if !outgoing.reply.is_closed() && outgoing.claim.send() {
-            bytes += match &outgoing.ask {
-                Ask::Write(write) => write_bytes(write),
-                Ask::Read(query, _) => query.key.len(),
-            };
+            positions += next_positions;
+            bytes += next_bytes;
             taken.push(outgoing);
         }
     }
@@ -282,7 +290,7 @@ fn lost(kind: Kind, detail: String) -> Error {
     }
 }
 
-fn answer(outgoing: Outgoing, result: Result<Answer, Error>) {
+fn answer(outgoing: Outgoing, result: Result<Served, Error>) {
     // A caller that went away needs no answer.
     drop(outgoing.reply.send(result));
 }

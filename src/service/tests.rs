@@ -19,8 +19,8 @@ fn reason(result: Result<Response, Error>) -> Reason {
 
 fn found(response: &Response) -> bool {
     match response {
-        Response::Read { found, .. } => found.is_some(),
-        Response::Written(reply) => panic!("{reply:?}"),
+        Response::Read { answer, .. } => answer.hit() == Some(true),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -219,7 +219,9 @@ async fn operations_queued_together_travel_together_and_each_gets_its_own_answer
     let reads = keys.iter().map(|key| get(key, Consistency::Linearizable, 1000));
     let reads = join_all(reads.map(|read| service.execute(read))).await;
     for (key, response) in keys.iter().zip(reads) {
-        let Ok(Response::Read { found: Some(found), .. }) = response else { panic!("{key}") };
+        let Ok(Response::Read { answer: Answer::Value(Some(found)), .. }) = response else {
+            panic!("{key}")
+        };
         assert_eq!(found.value.data, key.as_bytes());
     }
     assert_eq!(cluster.applied(), 5000);
