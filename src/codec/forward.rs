@@ -251,7 +251,7 @@ pub fn reply_bytes(reply: &Reply) -> usize {
         Reply::Transaction(replies) => replies.len(),
         _ => 0,
     };
-    // What a transaction says of itself counts `size_of::<Reply>()` a step, which is not enough.
+    // Versions, tags and lengths of each.
     reply.payload_bytes() + 64 * (steps + 1)
 }
 

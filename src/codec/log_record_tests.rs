@@ -4,7 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::types::limits::*;
-use crate::types::*;
+
+use crate::types::{
+    Append, Command, Condition, Delete, Expire, ExpireCondition, Expiry, Increment, IncrementFloat,
+    Query, Set, SetRange, Step, Transaction, Value, ValueKind, Version, Watch,
+};
 
 fn any_bytes() -> impl Strategy<Value = Bytes> {
     proptest::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from)

@@ -33,3 +33,5 @@ mod suite_tests;
 mod testkit;
 #[cfg(test)]
 mod trap_tests;
+#[cfg(test)]
+mod word_tests;

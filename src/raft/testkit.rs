@@ -25,8 +25,8 @@ use crate::transport::{self, FrameKind, Handler, Refusal, SharedTransport, Trans
 use crate::types::clock::{Instant, SimClock, now};
 use crate::types::metrics::Metrics;
 use crate::types::{
-    Command, Condition, Consistency, Error, Expiry, GroupId, LogKey, NodeId, Query, ReplicaId, Set,
-    Value, ValueKind, Write,
+    Answer, Command, Condition, Consistency, Error, Expiry, GroupId, LogKey, NodeId, Query,
+    ReplicaId, Set, Value, ValueKind, Write,
 };
 
 pub const GROUP: GroupId = GroupId(1);

@@ -397,15 +397,12 @@ async fn past_the_limit_requests_are_refused_and_a_stopping_node_drains() {
 #[tokio::test(start_paused = true)]
 async fn a_forwarded_operation_is_not_forwarded_again_and_garbage_is_refused() {
     let cluster = Cluster::new(3, &[1, 2, 3], Some(1));
-    let Operation::Set(write) = set("a", 1000).operation else { unreachable!() };
+    let Operation::Write(command) = set("a", 1000).operation else { unreachable!() };
     let request = frames::Request {
         epoch: RoutingEpoch(1),
         batch: 1,
         deadline_ms: 1000,
-        operations: frames::Operations::Writes(vec![Write {
-            request_id: None,
-            command: Command::Set(write),
-        }]),
+        operations: frames::Operations::Writes(vec![Write { request_id: None, command }]),
         traces: Vec::new(),
     };
     let serve = |group, payload| {

@@ -87,8 +87,10 @@ pub enum Reply {
     Read(Box<Answer>),
 }
 
+/// Bytes a reply counts for among those of a transaction: the same on every machine.
+const STEP_REPLY_BYTES: usize = 32;
 // Remembered by the million: what is large is boxed.
-const _: () = assert!(size_of::<Reply>() <= 32);
+const _: () = assert!(size_of::<Reply>() <= STEP_REPLY_BYTES);
 
 impl Reply {
     /// Bytes of values in it: what it takes beyond its own size.
@@ -101,7 +103,7 @@ impl Reply {
             Reply::Taken(found) | Reply::Got(found) => of(found),
             Reply::Float { text, .. } => text.len(),
             Reply::Transaction(replies) => {
-                replies.iter().map(|reply| size_of::<Reply>() + reply.payload_bytes()).sum()
+                replies.iter().map(|reply| STEP_REPLY_BYTES + reply.payload_bytes()).sum()
             }
             Reply::Read(answer) => answer.payload_bytes(),
             Reply::Set { .. }

@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(ends(&machine), Some(100));
         let shared = get(&machine, "k").expect("it lives").value.data.as_ptr();
         assert_eq!(shared, value, "the value is not copied");
-        run(&mut machine, expire(Expiry::AtMs(machine.log_time_ms() + 7), Always));
+        run(&mut machine, expire(Expiry::AtMs(TIME_MS + 7), Always));
         assert_eq!(ends(&machine), Some(7));
         let reply = run(&mut machine, expire(Expiry::Never, Always));
         assert_eq!(reply, Reply::Expires { version: version(&machine, "k"), deadline_ms: None });
