@@ -109,7 +109,8 @@ mod tests {
             ("a\\", "a\\"),
             ("[\\]]", "]"),
             ("[abc", "c"),
-            ("[a-]", "-"),
+            // A range up to the bracket, and not closed.
+            ("[a-]", "^"),
         ] {
             assert!(is(pattern, text), "{pattern} {text}");
         }
@@ -123,6 +124,7 @@ mod tests {
             ("*a", "ab"),
             ("a*b*c", "a_c_b"),
             ("[]", "]"),
+            ("[a-]", "-"),
         ] {
             assert!(!is(pattern, text), "{pattern} {text}");
         }

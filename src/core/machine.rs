@@ -36,6 +36,9 @@ const _: () = assert!(BATCH_WRITES_MAX <= 1 << VERSION_POSITION_BITS);
 /// they can be added, and bounded.
 const REAP_STEP: usize = 32;
 
+/// Longest value whose exact bytes a refusal tells.
+const LENGTH_TOLD_MAX: usize = 1 << 30;
+
 /// What a machine begins with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineConfig {
@@ -194,7 +197,8 @@ impl Machine {
     }
 
     fn too_large(&self, key: &[u8], value_len: usize) -> Option<Refusal> {
-        let bytes = logical_bytes(key.len().saturating_add(value_len));
+        // What a command asks for may be any number.
+        let bytes = logical_bytes(key.len() + value_len.min(LENGTH_TOLD_MAX));
         let bytes_max = entry_bytes_max(self.bytes_max);
         let too_large =
             key.len() > KEY_BYTES_MAX || value_len > VALUE_BYTES_MAX || bytes > bytes_max;
