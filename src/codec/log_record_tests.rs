@@ -307,7 +307,7 @@ fn steps_count_towards_the_bound_of_a_batch() {
     let steps = vec![Step::Write(put(1, 1)); BATCH_WRITES_MAX / 2];
     let transaction = Command::Transaction(Transaction { watches: Vec::new(), steps });
     let write = Write { request_id: None, command: transaction };
-    let two = encode_writes(&[write.clone(), write.clone()]);
+    let two = encode_writes(&[write.clone(), write]);
     assert_eq!(decode_writes(two.clone()).map(|writes| positions(&writes)), Ok(BATCH_WRITES_MAX));
     let mut three = BytesMut::from(&[FORMAT, 3][..]);
     three.put_slice(&two[2..]);

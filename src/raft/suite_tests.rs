@@ -53,10 +53,10 @@ impl StoreBuilder<TypeConfig, LogStore, StateStore<Machine>, Option<tempfile::Te
 
 #[tokio::test]
 async fn openraft_storage_suite_in_memory() {
-    Suite::test_all(Builder { sled: false }).await.unwrap();
+    Box::pin(Suite::test_all(Builder { sled: false })).await.unwrap();
 }
 
 #[tokio::test]
 async fn openraft_storage_suite_on_sled() {
-    Suite::test_all(Builder { sled: true }).await.unwrap();
+    Box::pin(Suite::test_all(Builder { sled: true })).await.unwrap();
 }

@@ -62,8 +62,8 @@ impl<G: LocalGroup> Inner<G> {
         let start = Cursor { owners, shard: ShardId(0), position: 0 };
         let from = if begin { start } else { from };
         let (mut keys, mut bytes): (Vec<Bytes>, usize) = (Vec::new(), 0);
-        let mut asked = 0;
-        for shard in table.shards.keys().copied().filter(|shard| *shard >= from.shard) {
+        let shards = table.shards.keys().copied().filter(|shard| *shard >= from.shard);
+        for (asked, shard) in shards.enumerate() {
             let first = if shard == from.shard { from.position } else { 0 };
             let found = keys.len();
             if asked == SCAN_SHARDS_MAX
@@ -73,7 +73,6 @@ impl<G: LocalGroup> Inner<G> {
                 let cursor = Cursor { owners, shard, position: first }.number();
                 return Ok(Response::Scanned { cursor, keys });
             }
-            asked += 1;
             let keys_max = request.count - found as u32;
             let pattern = request.pattern.clone();
             let scan = Scan { first, last: u32::MAX, keys_max, pattern };
