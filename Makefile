@@ -1,4 +1,5 @@
-# raftcache. `make help` lists the targets. Only cargo is needed (and curl for start-cluster).
+# raftcache. `make help` lists the targets. Only cargo is needed (and curl for start-cluster, and a
+# Docker engine for image, up and down).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,10 +20,23 @@ PEER_PORT ?= 9001
 PROFILE ?= release
 SHARDS ?= 16
 NODES := 1 2 3
+# Threads of each node: the three share this machine's cores.
+WORKERS ?= $(shell echo $$(( ($$(nproc) + 2) / 3 )))
+# Name of the container image, and the binary that `make image` puts into it (empty: build one).
+IMAGE ?= raftcache:local
+BINARY ?=
+# The Compose that is there: v2, else v1.
+COMPOSE ?= $(shell if docker compose version > /dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
+# 1: `make down` removes the data too.
+VOLUMES ?=
+# Where cargo puts the binary of $(PROFILE); sets `binary`.
+BUILD = $(CARGO) build --profile $(PROFILE) --locked; \
+	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
+	binary="$$target/$(patsubst dev,debug,$(PROFILE))/raftcache"
 # alive PID NODE: true if that process lives and is that node (a number may have been given anew).
 ALIVE = alive() { kill -0 "$$1" 2>/dev/null && [[ "$$(ps -p "$$1" -o args=)" == *"$(RUN_DIR)/node$$2.toml"* ]]; }
 
-.PHONY: help run test verify start-cluster stop-cluster bench
+.PHONY: help run test verify start-cluster stop-cluster image up down bench
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -46,9 +60,7 @@ verify: ## Formatting, lints, tidiness, tests; changes no file of the tree
 
 start-cluster: ## Start three nodes as background processes, wait until each is ready
 	@$(ALIVE)
-	$(CARGO) build --profile $(PROFILE) --locked
-	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
-	binary="$$target/$(patsubst dev,debug,$(PROFILE))/raftcache"
+	$(BUILD)
 	mkdir -p "$(RUN_DIR)"
 	for id in $(NODES); do
 	  pid_file="$(RUN_DIR)/node$$id.pid"
@@ -76,6 +88,8 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	    echo "seeds = [$${seeds%, }]"
 	    echo "expected_nodes = 3"
 	    echo "shards = $(SHARDS)"
+	    echo "[runtime]"
+	    echo "worker_threads = $(WORKERS)"
 	    # stop-cluster stops all nodes together: the last ones have nobody to hand over to.
 	    echo "[shutdown]"
 	    echo "hand_over_ms = 1000"
@@ -125,6 +139,46 @@ stop-cluster: ## Stop the nodes that start-cluster started
 	  fi
 	done
 	exit $$failed
+
+image: ## Build the container image without a registry, from a binary of this machine
+	@binary="$(BINARY)"
+	if [[ -z "$$binary" ]]; then $(BUILD); fi
+	mkdir -p "$(RUN_DIR)"
+	context="$$(mktemp -d "$(RUN_DIR)/image.XXXXXX")"
+	trap 'rm -rf "$$context"' EXIT
+	deploy/rootfs.sh "$$binary" "$$context"
+	# The last stage of the Dockerfile, with the files from here instead of from the first stage.
+	sed -n '/^FROM scratch/,$$p' deploy/Dockerfile | sed 's|--from=build ||; s|/out/||' > "$$context/Dockerfile"
+	docker build --quiet --tag "$(IMAGE)" "$$context" > /dev/null
+	docker image inspect --format '$(IMAGE): {{.Size}} bytes' "$(IMAGE)"
+
+up: export RAFTCACHE_IMAGE = $(IMAGE)
+up: ## Start three containers of that image, or those that are down; wait until all are healthy
+	@started=$$SECONDS
+	if ! docker image inspect "$(IMAGE)" > /dev/null; then
+	  echo "there is no image $(IMAGE): make image builds it" >&2
+	  exit 1
+	fi
+	$(COMPOSE) up --detach --no-build
+	for id in $(NODES); do
+	  until
+	    container="$$($(COMPOSE) ps --quiet node$$id)"
+	    [[ "$$(docker inspect --format '{{.State.Health.Status}}' "$$container" 2>&1)" == healthy ]]
+	  do
+	    if (( SECONDS - started >= $(WAIT_S) )); then
+	      echo "node $$id is not healthy after $(WAIT_S) s; what it says:" >&2
+	      $(COMPOSE) logs --tail=20 node$$id >&2
+	      exit 1
+	    fi
+	    sleep 0.2
+	  done
+	  doors="$$(docker port "$$container" | sed -nE 's/^808[01].* -> //p' | paste -sd ' ')"
+	  echo "node $$id is healthy: gRPC and HTTP on $$doors"
+	done
+
+down: export RAFTCACHE_IMAGE = $(IMAGE)
+down: ## Stop and remove the containers; the data stays, unless VOLUMES=1
+	@$(COMPOSE) down $(if $(filter 1,$(VOLUMES)),--volumes)
 
 bench: ## Put load on a running cluster (make run) and measure it
 	@$(CARGO) run --release --locked -- bench

@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Log, LogFormat};
+use crate::types::task::hook_panics;
 
 /// Why nothing would be said.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +28,9 @@ fn json(format: LogFormat, on_terminal: bool) -> bool {
     }
 }
 
-/// Sets up logging for the process. To be called once, by `main`.
+/// Sets up logging for the process, of panics as well. To be called once, by `main`.
 pub fn init(log: &Log) -> Result<(), Error> {
+    hook_panics();
     let on_terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse(&log.filter)?)

@@ -14,14 +14,17 @@ use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/configuration.md",
+    "docs/deploy.md",
     "docs/errors.md",
     "docs/memory.md",
+    "docs/overload.md",
+    "docs/performance.md",
     "docs/glossary.md",
     "docs/adr/README.md",
 ];
@@ -172,6 +175,7 @@ fn reasons() -> Vec<Reason> {
         Reason::TooStale { age_ms: 2, staleness_ms_max: 1 },
         Reason::SessionExpired,
         Reason::TooLarge { bytes: 2, bytes_max: 1 },
+        Reason::StorageFailed { detail: detail() },
         Reason::NotInteger,
         Reason::Overflow,
         Reason::NotFloat,

@@ -19,6 +19,7 @@ use anyhow::Context;
 
 use self::load::Shared;
 use crate::front::pb::cache_service_client::CacheServiceClient;
+use crate::transport::cork;
 use crate::types::clock::now;
 use crate::types::task;
 
@@ -71,9 +72,9 @@ async fn connect(
     for i in 0..options.connections {
         let addr = &options.addrs[i % options.addrs.len()];
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}"))?
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true);
-        let channel = endpoint.connect().await.with_context(|| format!("cannot reach {addr}"))?;
+            .connect_timeout(Duration::from_secs(5));
+        let channel =
+            cork::connect(&endpoint).await.with_context(|| format!("cannot reach {addr}"))?;
         clients.push(CacheServiceClient::new(channel));
     }
     Ok(clients)

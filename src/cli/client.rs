@@ -1,4 +1,4 @@
-//! `raftcache status|get|set|del`: a client for people and scripts.
+//! `raftcache status|health|get|set|del`: a client for people and scripts.
 
 use std::io::{Read, stdout};
 use std::path::{Path, PathBuf};
@@ -10,14 +10,17 @@ use clap::ValueEnum;
 use raftcache::front::client::{
     ADDR_DEFAULT, DelOptions, GetOptions, SetOptions, Target, run_del, run_get, run_set,
 };
-use raftcache::front::cluster::{StatusOptions, run_status};
+use raftcache::front::cluster::{HTTP_ADDR_DEFAULT, StatusOptions, run_health, run_status};
 use raftcache::front::pb;
 use raftcache::types::limits;
+
+/// Shorter than the time-outs of those who call health checks, so that the reason gets out.
+const HEALTH_TIMEOUT_MS: u64 = 2_000;
 
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     /// HTTP address of a node
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
+    #[arg(long, value_name = "HOST:PORT", default_value = HTTP_ADDR_DEFAULT)]
     addr: String,
     /// Milliseconds to wait for the answer
     #[arg(long, value_name = "MS", default_value_t = limits::DEADLINE_MS_DEFAULT)]
@@ -25,6 +28,16 @@ pub struct StatusArgs {
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct HealthArgs {
+    /// HTTP address of the node
+    #[arg(long, value_name = "HOST:PORT", default_value = HTTP_ADDR_DEFAULT)]
+    addr: String,
+    /// Milliseconds to wait for the answer
+    #[arg(long, value_name = "MS", default_value_t = HEALTH_TIMEOUT_MS)]
+    timeout_ms: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -131,6 +144,11 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let timeout = Duration::from_millis(args.timeout_ms);
     let options = StatusOptions { http_addr: args.addr, timeout, json: args.json };
     block_on(run_status(&options, &mut stdout()))
+}
+
+pub fn health(args: HealthArgs) -> anyhow::Result<ExitCode> {
+    let timeout = Duration::from_millis(args.timeout_ms);
+    block_on(run_health(&args.addr, timeout, &mut stdout()))
 }
 
 pub fn get(args: GetArgs) -> anyhow::Result<ExitCode> {

@@ -87,8 +87,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let configs = options.configs()?;
     let log = Log { filter: args.log_filter, ..Log::default() };
     raftcache::telemetry::init(&log).context("cannot set up logging")?;
+    raftcache::node::open_files::raise(&configs);
     announce(&configs, &options);
-    signals::run_until_signal(|cancel| wiring::dev(configs, cancel))?;
+    signals::run_until_signal(0, |cancel| wiring::dev(configs, cancel))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,6 +27,8 @@ enum Command {
     Dev(dev::Args),
     /// Show the cluster as one node knows it. Exit code 1 if a node is missing or not ready.
     Status(client::StatusArgs),
+    /// Ask one node whether it is ready, for health checks. Exit code 0 only if it is.
+    Health(client::HealthArgs),
     /// Read a key. Exit code 1 if there is none.
     Get(client::GetArgs),
     /// Set a key. Exit code 1 if the condition does not hold.
@@ -44,6 +46,7 @@ impl Cli {
             Command::Serve(args) => serve::run(*args),
             Command::Dev(args) => dev::run(args),
             Command::Status(args) => client::status(args),
+            Command::Health(args) => client::health(args),
             Command::Get(args) => client::get(args),
             Command::Set(args) => client::set(args),
             Command::Del(args) => client::del(args),

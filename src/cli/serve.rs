@@ -118,7 +118,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    signals::run_until_signal(|cancel| wiring::serve(loaded.config, cancel))?;
+    raftcache::node::open_files::raise(std::slice::from_ref(&loaded.config));
+    let threads = loaded.config.runtime.worker_threads;
+    signals::run_until_signal(threads, |cancel| wiring::serve(loaded.config, cancel))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,15 +7,20 @@ use tokio_util::sync::CancellationToken;
 /// Exit code of a process that did not wait for its graceful stop.
 const IMPATIENT: i32 = 130;
 
-/// Runs `work` on a runtime of its own, with a token that a signal cancels.
-pub fn run_until_signal<F>(work: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+/// Runs `work` on a runtime of its own of so many threads (0: one a core), with a token that a
+/// signal cancels.
+pub fn run_until_signal<F>(
+    worker_threads: usize,
+    work: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if worker_threads > 0 {
+        builder.worker_threads(worker_threads);
+    }
+    let runtime = builder.enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

@@ -40,6 +40,14 @@ const NAMES: &[&str] = &[
     "operations",
     "delta",
     "offset",
+    crate::types::limits::WHAT_DISK_ROOM,
+    crate::types::limits::WHAT_LOG_WITHOUT_SNAPSHOT,
+    "bytes in flight",
+    "milliseconds of queueing at the shard",
+    "milliseconds of queueing on the way to another node",
+    "milliseconds of waiting at the door",
+    "requests in flight on the connection",
+    "bytes of the forward queue",
 ];
 const FIELD_GENERIC: &str = "request";
 const LIMIT_GENERIC: &str = "a limit of the serving node";
@@ -85,12 +93,13 @@ fn tag_of(reason: &Reason) -> u8 {
         Reason::SessionExpired => 13,
         Reason::TooLarge { .. } => 14,
         Reason::Internal { .. } => 15,
-        Reason::NotInteger => 16,
-        Reason::Overflow => 17,
-        Reason::NotFloat => 18,
-        Reason::NotFinite => 19,
-        Reason::ReplyTooLarge { .. } => 20,
-        Reason::CrossShard { .. } => 21,
+        Reason::StorageFailed { .. } => 16,
+        Reason::NotInteger => 17,
+        Reason::Overflow => 18,
+        Reason::NotFloat => 19,
+        Reason::NotFinite => 20,
+        Reason::ReplyTooLarge { .. } => 21,
+        Reason::CrossShard { .. } => 22,
     }
 }
 
@@ -112,7 +121,10 @@ fn put_reason(out: &mut BytesMut, reason: &Reason) {
             wire::put_bytes(out, what.as_bytes());
             wire::put_varint(out, *limit);
         }
-        Reason::Lost { detail } | Reason::ReadFailed { detail } | Reason::Internal { detail } => {
+        Reason::Lost { detail }
+        | Reason::ReadFailed { detail }
+        | Reason::Internal { detail }
+        | Reason::StorageFailed { detail } => {
             wire::put_bytes(out, detail.as_bytes());
         }
         Reason::TooStale { age_ms, staleness_ms_max } => {
@@ -172,12 +184,13 @@ fn get_reason(input: &mut Bytes) -> Result<Reason, Error> {
         13 => Reason::SessionExpired,
         14 => Reason::TooLarge { bytes: number()?, bytes_max: number()? },
         15 => Reason::Internal { detail: get_text(input)? },
-        16 => Reason::NotInteger,
-        17 => Reason::Overflow,
-        18 => Reason::NotFloat,
-        19 => Reason::NotFinite,
-        20 => Reason::ReplyTooLarge { bytes: number()?, bytes_max: number()? },
-        21 => Reason::CrossShard { shards: number()? },
+        16 => Reason::StorageFailed { detail: get_text(input)? },
+        17 => Reason::NotInteger,
+        18 => Reason::Overflow,
+        19 => Reason::NotFloat,
+        20 => Reason::NotFinite,
+        21 => Reason::ReplyTooLarge { bytes: number()?, bytes_max: number()? },
+        22 => Reason::CrossShard { shards: number()? },
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }

@@ -42,6 +42,7 @@ fn reasons() -> Vec<Reason> {
         Reason::SessionExpired,
         Reason::TooLarge { bytes: 1, bytes_max: 2 },
         Reason::Internal { detail: detail() },
+        Reason::StorageFailed { detail: detail() },
         Reason::NotInteger,
         Reason::Overflow,
         Reason::NotFloat,
@@ -150,7 +151,7 @@ fn golden_bytes() {
         .collect();
     assert_eq!(
         tags,
-        [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]
+        [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22]
     );
 }
 

@@ -4,6 +4,7 @@
 //! must hold, `print.rs` for `--print-config`, and `dev.rs` for the nodes of `raftcache dev`.
 //! `docs/configuration.md` lists every key; `tests/docs.rs` holds it to the defaults.
 
+mod bounds;
 pub mod dev;
 mod print;
 mod sections;
@@ -12,8 +13,9 @@ mod source;
 mod tests;
 mod validate;
 
+pub use bounds::{Limits, Peer};
 pub use sections::{
-    Addresses, Cluster, Config, Durability, Limits, Listen, Log, LogFormat, Node, Raft, Shutdown,
+    Addresses, Cluster, Config, Durability, Listen, Log, LogFormat, Node, Raft, Runtime, Shutdown,
     Wal, WalEngine,
 };
 pub use source::{Loaded, Override, Sources, environment, load};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{Limits, Peer};
 use super::source::{list, text};
 use crate::raft::settings::RaftSettings;
-use crate::transport::options::PeerOptions;
 use crate::types::limits;
 
 /// The whole configuration of one node.
@@ -32,6 +32,8 @@ pub struct Config {
     pub peer: Peer,
     /// Bounds of this node (INV-8). Past them a caller gets a clear error at once.
     pub limits: Limits,
+    /// The threads it works with.
+    pub runtime: Runtime,
     /// How it stops.
     pub shutdown: Shutdown,
     /// What it says.
@@ -143,24 +145,35 @@ pub enum Durability {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wal {
-    /// Which engine. Default `sled`, the only one.
+    /// Which engine: `sled` or `raft-engine`, for the shards' log and the controller's. A data
+    /// directory stays with the engine that made it. Default `sled`.
     pub engine: WalEngine,
     /// Milliseconds between flushes in `wal-async`, 1..=10000. Default 50.
     pub flush_interval_ms: u64,
+    /// Room that stays free on the disk of `node.data_dir`, bytes, at most 1 TiB. With less, the
+    /// node hands its leaderships over, and refuses writes where it could not. 0 looks at nothing.
+    /// Default 64 MiB.
+    pub reserve_bytes: u64,
 }
 
 impl Default for Wal {
     fn default() -> Self {
-        Wal { engine: WalEngine::Sled, flush_interval_ms: 50 }
+        Wal {
+            engine: WalEngine::Sled,
+            flush_interval_ms: 50,
+            reserve_bytes: limits::WAL_RESERVE_BYTES_DEFAULT,
+        }
     }
 }
 
 /// Engine of the write-ahead log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum WalEngine {
     /// sled 0.34.7.
     Sled,
+    /// raft-engine 0.4.2.
+    RaftEngine,
 }
 
 /// Timers and choices of the Raft layer.
@@ -206,100 +219,6 @@ impl Default for Raft {
     }
 }
 
-/// Connections to other nodes.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Peer {
-    /// Longest wait for a connection to stand, milliseconds, 10..=60000. Default 1000.
-    pub connect_timeout_ms: u64,
-    /// Wait before connecting again, milliseconds, 1..=`backoff_ms_max`; it doubles with each
-    /// failure. Default 10.
-    pub backoff_ms_min: u64,
-    /// Longest such wait, milliseconds, at most 60000. Default 500.
-    pub backoff_ms_max: u64,
-    /// A silent connection is asked for a sign of life after this many milliseconds, 10..=60000.
-    /// Default 500.
-    pub keepalive_interval_ms: u64,
-    /// And given up when none came within this many milliseconds, 10..=60000. Default 1000.
-    pub keepalive_timeout_ms: u64,
-}
-
-impl Default for Peer {
-    fn default() -> Self {
-        let own = PeerOptions::default();
-        // Defaults are small: see `PeerOptions`.
-        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Peer {
-            connect_timeout_ms: ms(own.connect_timeout),
-            backoff_ms_min: ms(own.backoff_min),
-            backoff_ms_max: ms(own.backoff_max),
-            keepalive_interval_ms: ms(own.keepalive_interval),
-            keepalive_timeout_ms: ms(own.keepalive_timeout),
-        }
-    }
-}
-
-/// Bounds of one node; `types::limits` has the ceilings.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Longest key, bytes, 1..=4096. Default 4096.
-    pub key_bytes_max: usize,
-    /// Longest value, bytes, 1..=1048576. A shard also refuses a value above 1/64 of its own
-    /// limit. Default 1048576.
-    pub value_bytes_max: usize,
-    /// Longest time to live, milliseconds, 1..=315360000000 (ten years). Default ten years.
-    pub ttl_ms_max: u64,
-    /// Operations of one request of several, 1..=1024. Default 1024.
-    pub transaction_operations_max: usize,
-    /// Bytes of keys and values of one request of several, 1..=1572864. Default 1.5 MiB.
-    pub transaction_bytes_max: usize,
-    /// Keys that one call of a scan looks at in a shard, 1..=4096. Default 4096.
-    pub scan_keys_max: u32,
-    /// Largest gRPC message, bytes: above key plus value, at most 8 MiB. Default 4 MiB.
-    pub message_bytes_max: usize,
-    /// Open client connections at one door, 1..=1000000. Default 10000.
-    pub connections_max: usize,
-    /// HTTP/2 streams open on one client connection, 1..=65536. Default 4096.
-    pub streams_per_connection_max: u32,
-    /// Requests being worked on, 1..=1048576. Default 65536.
-    pub requests_in_flight_max: usize,
-    /// Requests in flight on one `Pipeline` stream, 1..=65536, at most `requests_in_flight_max`.
-    /// Default 1024.
-    pub pipeline_in_flight_max: usize,
-    /// Bytes of keys and values in flight on one `Pipeline` stream, not counting the request that
-    /// crosses the line, 1..=1073741824. Default 8 MiB.
-    pub pipeline_bytes_max: usize,
-    /// Operations queued at one group, 1..=1048576. Default 16384.
-    pub group_queue_max: usize,
-    /// Deadline of a request that brings none, milliseconds, 1..=`deadline_ms_max`. Default 5000.
-    pub deadline_ms_default: u64,
-    /// Longest deadline honoured, milliseconds, at most 600000; a longer one is cut. Default 60000.
-    pub deadline_ms_max: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            key_bytes_max: limits::KEY_BYTES_MAX,
-            value_bytes_max: limits::VALUE_BYTES_MAX,
-            ttl_ms_max: limits::TTL_MS_MAX,
-            transaction_operations_max: limits::TRANSACTION_OPERATIONS_MAX,
-            transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
-            scan_keys_max: limits::SCAN_KEYS_MAX,
-            message_bytes_max: limits::MESSAGE_BYTES_MAX,
-            connections_max: limits::CONNECTIONS_MAX,
-            streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
-            requests_in_flight_max: limits::REQUESTS_IN_FLIGHT_MAX,
-            pipeline_in_flight_max: limits::PIPELINE_IN_FLIGHT_MAX,
-            pipeline_bytes_max: limits::PIPELINE_BYTES_MAX,
-            group_queue_max: limits::GROUP_QUEUE_MAX,
-            deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
-            deadline_ms_max: limits::DEADLINE_MS_MAX,
-        }
-    }
-}
-
 /// How a node stops on SIGTERM.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -311,6 +230,15 @@ pub struct Shutdown {
     pub hand_over_ms: u64,
     /// Milliseconds for finishing what is in flight, 0..=600000. Default 10000.
     pub drain_ms: u64,
+}
+
+/// The threads of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Threads that do the work, 0..=1024; 0 stands for one a core. Nodes that share a machine
+    /// should share its cores. Default 0.
+    pub worker_threads: usize,
 }
 
 impl Default for Shutdown {

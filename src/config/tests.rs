@@ -124,6 +124,10 @@ fn unknown_keys_and_wrong_types_name_key_and_source() {
     let text = malformed(&Sources { flags, ..Sources::default() });
     assert!(text.contains("wal-async") && text.contains("--durability"), "{text}");
 
+    let flags = vec![set("--set wal.engine", "wal.engine", "tape")];
+    let text = malformed(&Sources { flags, ..Sources::default() });
+    assert!(text.contains("`sled`") && text.contains("`raft-engine`"), "{text}");
+
     let flags = vec![set("--set node.nonsense", "node.nonsense", "1")];
     let text = malformed(&Sources { flags, ..Sources::default() });
     assert!(text.contains("nonsense"), "{text}");
@@ -183,6 +187,7 @@ fn every_rule_is_enforced() {
         ("cluster.seeds", "[\"a:1\", \"a:1\"]"),
         ("cluster.seeds", "[\"a b:1\"]"),
         ("wal.flush_interval_ms", "0"),
+        ("wal.reserve_bytes", "1099511627777"),
         ("raft.heartbeat_ms", "9"),
         ("raft.election_ms_min", "449"),
         ("raft.election_ms_max", "750"),
@@ -203,15 +208,35 @@ fn every_rule_is_enforced() {
         ("limits.scan_keys_max", "0"),
         ("limits.message_bytes_max", "1052672"),
         ("limits.message_bytes_max", "8388609"),
+        ("peer.queue_frames_max", "63"),
+        ("peer.queue_bytes_max", "1000"),
         ("limits.connections_max", "0"),
+        ("limits.connections_per_address_max", "0"),
+        ("limits.connection_in_flight_max", "0"),
+        ("limits.bytes_in_flight_max", "0"),
+        ("limits.handshake_timeout_ms", "9"),
+        ("limits.idle_timeout_ms", "9"),
+        ("limits.stall_timeout_ms", "9"),
+        ("limits.keepalive_interval_ms", "9"),
+        ("limits.keepalive_timeout_ms", "9"),
         ("limits.streams_per_connection_max", "0"),
         ("limits.requests_in_flight_max", "0"),
         ("limits.pipeline_in_flight_max", "65537"),
         ("limits.pipeline_bytes_max", "0"),
-        ("limits.group_queue_max", "0"),
+        ("limits.group_queue_max", "1023"),
+        ("limits.group_queue_bytes_max", "262143"),
+        ("limits.batch_writes_max", "0"),
+        ("limits.batch_writes_max", "1025"),
+        ("limits.batch_bytes_max", "262145"),
+        ("limits.forward_queue_max", "0"),
+        ("limits.forward_queue_bytes_max", "0"),
+        ("limits.queue_delay_target_ms", "0"),
+        ("limits.queue_delay_interval_ms", "0"),
+        ("limits.door_delay_target_ms", "0"),
         ("limits.deadline_ms_default", "0"),
         ("limits.deadline_ms_default", "60001"),
         ("limits.deadline_ms_max", "600001"),
+        ("runtime.worker_threads", "1025"),
         ("shutdown.unready_ms", "60001"),
         ("shutdown.hand_over_ms", "60001"),
         ("shutdown.drain_ms", "600001"),
@@ -222,6 +247,14 @@ fn every_rule_is_enforced() {
         let problems = invalid(&Sources { env: lone_node(), flags, ..Sources::default() });
         assert!(keys(&problems).contains(key), "{key} = {value}: {problems:?}");
     }
+}
+
+#[test]
+fn the_engine_of_the_log_is_printed_as_it_is_read() {
+    let flags = vec![set("--set", "wal.engine", "raft-engine")];
+    let loaded = load(&Sources { env: lone_node(), flags, ..Sources::default() }).unwrap();
+    assert_eq!(loaded.config.wal.engine, WalEngine::RaftEngine);
+    assert!(loaded.render().contains("engine = \"raft-engine\""), "{}", loaded.render());
 }
 
 #[test]

@@ -93,6 +93,8 @@ impl Config {
         self.check_raft(&mut check);
         self.check_peer(&mut check);
         self.check_limits(&mut check);
+        self.check_connections(&mut check);
+        self.check_queues(&mut check);
         self.check_rest(&mut check);
         check.problems
     }
@@ -213,6 +215,9 @@ impl Config {
         check.range("peer.backoff_ms_min", peer.backoff_ms_min, 1..=peer.backoff_ms_max);
         check.range("peer.keepalive_interval_ms", peer.keepalive_interval_ms, 10..=60_000);
         check.range("peer.keepalive_timeout_ms", peer.keepalive_timeout_ms, 10..=60_000);
+        check.range_usize("peer.queue_frames_max", peer.queue_frames_max, 64..=1 << 20);
+        let frames_bytes_max = 2 * limits::FRAME_BYTES_MAX..=1 << 30;
+        check.range_usize("peer.queue_bytes_max", peer.queue_bytes_max, frames_bytes_max);
     }
 
     fn check_limits(&self, check: &mut Check) {
@@ -243,18 +248,6 @@ impl Config {
             "limits.message_bytes_max",
             || format!("{} is more than {}", own.message_bytes_max, limits::FRAME_BYTES_MAX),
         );
-        check.range_usize("limits.connections_max", own.connections_max, 1..=1_000_000);
-        let streams = u64::from(own.streams_per_connection_max);
-        check.range("limits.streams_per_connection_max", streams, 1..=1 << 16);
-        let in_flight = own.requests_in_flight_max;
-        check.range_usize("limits.requests_in_flight_max", in_flight, 1..=1 << 20);
-        let pipeline = own.pipeline_in_flight_max;
-        check.range_usize("limits.pipeline_in_flight_max", pipeline, 1..=1 << 16);
-        check.that(pipeline <= in_flight, "limits.pipeline_in_flight_max", || {
-            format!("{pipeline} is more than limits.requests_in_flight_max ({in_flight})")
-        });
-        check.range_usize("limits.pipeline_bytes_max", own.pipeline_bytes_max, 1..=1 << 30);
-        check.range_usize("limits.group_queue_max", own.group_queue_max, 1..=1 << 20);
         check.range("limits.deadline_ms_max", own.deadline_ms_max, 1..=600_000);
         check.that(own.deadline_ms_default >= 1, "limits.deadline_ms_default", || {
             "must be at least 1".to_owned()
@@ -271,8 +264,59 @@ impl Config {
         );
     }
 
+    fn check_connections(&self, check: &mut Check) {
+        let own = &self.limits;
+        check.range_usize("limits.connections_max", own.connections_max, 1..=1_000_000);
+        let per_address = own.connections_per_address_max;
+        check.range_usize("limits.connections_per_address_max", per_address, 1..=1_000_000);
+        let streams = u64::from(own.streams_per_connection_max);
+        check.range("limits.streams_per_connection_max", streams, 1..=1 << 16);
+        let in_flight = own.requests_in_flight_max;
+        check.range_usize("limits.requests_in_flight_max", in_flight, 1..=1 << 20);
+        check.range_usize("limits.bytes_in_flight_max", own.bytes_in_flight_max, 1..=1 << 40);
+        let on_one = own.connection_in_flight_max;
+        check.range_usize("limits.connection_in_flight_max", on_one, 1..=1 << 20);
+        let pipeline = own.pipeline_in_flight_max;
+        check.range_usize("limits.pipeline_in_flight_max", pipeline, 1..=1 << 16);
+        check.that(pipeline <= in_flight, "limits.pipeline_in_flight_max", || {
+            format!("{pipeline} is more than limits.requests_in_flight_max ({in_flight})")
+        });
+        check.that(pipeline <= on_one, "limits.pipeline_in_flight_max", || {
+            format!("{pipeline} is more than limits.connection_in_flight_max ({on_one})")
+        });
+        check.range_usize("limits.pipeline_bytes_max", own.pipeline_bytes_max, 1..=1 << 30);
+        check.range("limits.handshake_timeout_ms", own.handshake_timeout_ms, 10..=600_000);
+        check.range("limits.idle_timeout_ms", own.idle_timeout_ms, 10..=86_400_000);
+        check.range("limits.stall_timeout_ms", own.stall_timeout_ms, 10..=600_000);
+        check.range("limits.keepalive_interval_ms", own.keepalive_interval_ms, 10..=3_600_000);
+        check.range("limits.keepalive_timeout_ms", own.keepalive_timeout_ms, 10..=600_000);
+    }
+
+    fn check_queues(&self, check: &mut Check) {
+        let own = &self.limits;
+        // A frame of a peer is one unit, and peers may be configured otherwise.
+        let unit = limits::BATCH_WRITES_MAX;
+        check.range_usize("limits.group_queue_max", own.group_queue_max, unit..=1 << 20);
+        let batch_bytes = own.batch_bytes_max;
+        check.range_usize(
+            "limits.group_queue_bytes_max",
+            own.group_queue_bytes_max,
+            batch_bytes..=1 << 30,
+        );
+        check.range_usize("limits.batch_writes_max", own.batch_writes_max, 1..=unit);
+        check.range_usize("limits.batch_bytes_max", batch_bytes, 1..=limits::BATCH_BYTES_MAX);
+        check.range_usize("limits.forward_queue_max", own.forward_queue_max, 1..=1 << 20);
+        let forward_bytes = own.forward_queue_bytes_max;
+        check.range_usize("limits.forward_queue_bytes_max", forward_bytes, 1..=1 << 30);
+        check.range("limits.queue_delay_target_ms", own.queue_delay_target_ms, 1..=60_000);
+        check.range("limits.queue_delay_interval_ms", own.queue_delay_interval_ms, 1..=60_000);
+        check.range("limits.door_delay_target_ms", own.door_delay_target_ms, 1..=60_000);
+    }
+
     fn check_rest(&self, check: &mut Check) {
         check.range("wal.flush_interval_ms", self.wal.flush_interval_ms, 1..=10_000);
+        check.range("wal.reserve_bytes", self.wal.reserve_bytes, 0..=1 << 40);
+        check.range_usize("runtime.worker_threads", self.runtime.worker_threads, 0..=1024);
         check.range("shutdown.unready_ms", self.shutdown.unready_ms, 0..=60_000);
         check.range("shutdown.hand_over_ms", self.shutdown.hand_over_ms, 0..=60_000);
         check.range("shutdown.drain_ms", self.shutdown.drain_ms, 0..=600_000);

@@ -19,6 +19,7 @@ use crate::raft::heartbeat::Heartbeats;
 use crate::raft::machine::StateMachine;
 use crate::raft::replica::{Replica, ReplicaDeps};
 use crate::raft::settings::RaftSettings;
+use crate::storage::health::Reporter;
 use crate::storage::sim_files::SimFiles;
 use crate::storage::sim_wal::{SimDisk, SimWal};
 use crate::storage::snapshot_files::SnapshotFiles;
@@ -123,6 +124,7 @@ impl World {
             transport: self.network.transport(node),
             wal: Some(SimWal::new(Arc::clone(&store.disk), Duration::from_millis(1))),
             files: Arc::new(SnapshotFiles::new(store.files.clone(), "/snapshots").unwrap()),
+            storage: Reporter::unwatched(Metrics::new()),
             heartbeats: Heartbeats::start(beat, cancel.clone()),
             settings: raft,
             metrics: Metrics::new(),

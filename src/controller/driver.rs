@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::balance::{Balancer, Leadership};
 use super::handle::{Controller, Standing};
 use super::membership::Backoff;
-use crate::core::reconcile::{Action, StartReplica, diff, wanted};
+use crate::core::reconcile::{Action, StartReplica, abandoned, diff, wanted};
 use crate::core::table::RoutingTable;
 use crate::types::clock::{Instant, now};
-use crate::types::{Error, LogKey, NodeId, ReplicaId};
+use crate::types::{Error, LogKey, NodeId, ReplicaId, RoutingEpoch};
 
 /// How often leaderships are looked at.
 const BALANCE_EVERY: Duration = Duration::from_secs(1);
@@ -43,6 +43,16 @@ pub trait ReplicaHost: Send + Sync + 'static {
 
     /// Replicas of shards that run now.
     fn running(&self) -> BTreeSet<LogKey>;
+
+    /// False while the disk lets nothing start.
+    fn may_start(&self) -> bool {
+        true
+    }
+
+    /// Replicas of shards that left something on the disk, running or not.
+    fn present(&self) -> BoxFuture<'_, Result<BTreeSet<LogKey>, HostError>> {
+        Box::pin(std::future::ready(Ok(BTreeSet::new())))
+    }
 
     /// Makes `members` the first members of the replica's group; done if it has members.
     fn initialize(
@@ -73,6 +83,8 @@ pub struct Driver {
     lost: BTreeSet<LogKey>,
     /// Groups initialized from here.
     initialized: BTreeSet<LogKey>,
+    /// Epoch of the table by which the disk was tidied.
+    tidied: RoutingEpoch,
     balancer: Balancer,
 }
 
@@ -86,6 +98,7 @@ impl Driver {
             host,
             lost: BTreeSet::new(),
             initialized: BTreeSet::new(),
+            tidied: RoutingEpoch(0),
             balancer: Balancer::default(),
             controller,
         }
@@ -99,8 +112,8 @@ impl Driver {
         loop {
             let table = Arc::clone(&tables.borrow_and_update());
             let standing = standings.borrow_and_update().clone();
-            let step = self.step(&table, &standing);
-            let Some(settled) = cancel.run_until_cancelled(step).await else { return };
+            // Never dropped in the middle: a replica that has just started must not be forgotten.
+            let settled = self.step(&table, &standing, &cancel).await;
             let pause = if settled {
                 backoff = Backoff::default();
                 BALANCE_EVERY
@@ -118,17 +131,28 @@ impl Driver {
     }
 
     /// One pass. True if nothing is left to be tried again.
-    async fn step(&mut self, table: &RoutingTable, standing: &Standing) -> bool {
+    async fn step(
+        &mut self,
+        table: &RoutingTable,
+        standing: &Standing,
+        cancel: &CancellationToken,
+    ) -> bool {
         match standing {
             Standing::Forming { .. } | Standing::Joining => true,
             // A table older than the registration may name replicas of an earlier life, whose
             // logs are gone.
             Standing::Registered { epoch } if table.epoch < *epoch => true,
             Standing::Registered { .. } => {
-                let reconciled = self.reconcile(table).await;
-                let initialized = self.initialize(table).await;
-                self.balance(table).await;
-                reconciled && initialized
+                let reconciled = self.reconcile(table, cancel).await;
+                // These change nothing that must be brought to an end.
+                let rest = async {
+                    let initialized = self.initialize(table).await;
+                    self.balance(table).await;
+                    initialized
+                };
+                let initialized = cancel.run_until_cancelled(rest).await.unwrap_or(true);
+                let tidy = !reconciled || cancel.is_cancelled() || self.tidy(table).await;
+                reconciled && initialized && tidy
             }
             Standing::StoreLost { .. } | Standing::Failed { .. } => self.stop_all().await,
         }
@@ -146,10 +170,17 @@ impl Driver {
         settled
     }
 
-    async fn reconcile(&mut self, table: &RoutingTable) -> bool {
+    async fn reconcile(&mut self, table: &RoutingTable, cancel: &CancellationToken) -> bool {
+        if !self.host.may_start() {
+            // Looked at again every `BALANCE_EVERY`; what runs is stopped elsewhere.
+            return true;
+        }
         let actions = diff(table, self.node, self.store_id, &self.host.running());
         let mut settled = true;
         for action in actions {
+            if cancel.is_cancelled() {
+                return true;
+            }
             let result = match action {
                 Action::Start(start) if self.lost.contains(&start.key) => continue,
                 Action::Start(start) => {
@@ -198,6 +229,31 @@ impl Driver {
             }
         }
         settled
+    }
+
+    /// Removes what replicas left that the table no longer places here, once for each table: those
+    /// that were moved away, or lost, while this node was down.
+    async fn tidy(&mut self, table: &RoutingTable) -> bool {
+        if self.tidied == table.epoch || !self.host.may_start() {
+            return true;
+        }
+        let present = match self.host.present().await {
+            Ok(present) => present,
+            Err(error) => {
+                tracing::warn!(%error, "the disk is tidied later");
+                return false;
+            }
+        };
+        for key in abandoned(table, self.node, self.store_id, &present) {
+            tracing::info!(%key, "abandoned: its log and snapshot are removed");
+            if let Err(error) = self.host.stop_replica(key, true).await {
+                tracing::warn!(%key, %error, "not removed: tried again");
+                return false;
+            }
+            self.lost.remove(&key);
+        }
+        self.tidied = table.epoch;
+        true
     }
 
     async fn balance(&mut self, table: &RoutingTable) {

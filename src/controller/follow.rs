@@ -30,7 +30,12 @@ impl Controller {
         loop {
             let replica = replicas.borrow_and_update().clone();
             if let Some(replica) = replica {
-                return self.follow(&replica).await;
+                tokio::select! {
+                    biased;
+                    _ = replicas.changed() => {}
+                    () = self.follow(&replica) => {}
+                }
+                continue;
             }
             rumours.mark_unchanged();
             standing.mark_unchanged();

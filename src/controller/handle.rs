@@ -62,11 +62,20 @@ impl ControllerSettings {
 
 /// Opens the controller's replica on this node.
 pub trait ControllerHost: Send + Sync + 'static {
-    /// Opens its log, or begins one, and starts it. Called once.
+    /// Opens its log, or begins one, and starts it; waits while the disk lets nothing run. Called
+    /// again when the replica opened before has ended.
+    ///
+    /// # Errors
+    /// What is retryable is tried again; the rest stands for a replica that must not run.
     fn open(
         &self,
         replica: ReplicaId,
     ) -> BoxFuture<'static, Result<Replica<ClusterStateMachine>, Error>>;
+
+    /// Waits until the replica opened last must end, because the disk under it failed.
+    fn over(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Where this node stands with its cluster.

@@ -185,19 +185,45 @@ impl Controller {
         }
     }
 
+    /// Runs the replica; when the disk under it fails it ends, and begins again under the same id
+    /// once the disk takes writes, as after a restart of the process.
     async fn run_replica(&self, initialize: bool) {
         let id = ReplicaId(self.node().0);
-        let replica = match self.inner.host.open(id).await {
-            Ok(replica) => replica,
-            Err(error) => return self.fail(format!("the controller's replica: {error}")),
-        };
-        self.inner.replica.send_replace(Some(replica.clone()));
-        if !initialize {
-            return;
-        }
         let mut backoff = Backoff::default();
         loop {
-            match self.initialize(&replica).await {
+            let replica = match self.inner.host.open(id).await {
+                Ok(replica) => replica,
+                Err(error) if error.retryable() => {
+                    tracing::warn!(%error, "the controller's replica: tried again");
+                    sleep(backoff.next()).await;
+                    continue;
+                }
+                Err(error) => return self.fail(format!("the controller's replica: {error}")),
+            };
+            backoff = Backoff::default();
+            self.inner.replica.send_replace(Some(replica.clone()));
+            tokio::select! {
+                biased;
+                () = self.inner.host.over() => {}
+                () = self.keep_initialized(&replica, initialize) => {}
+            }
+            self.inner.replica.send_replace(None);
+            replica.shutdown().await;
+        }
+    }
+
+    /// Makes the founders members, if that is this node's to do. Never comes back.
+    async fn keep_initialized(&self, replica: &Replica<ClusterStateMachine>, initialize: bool) {
+        if initialize {
+            self.initialize_founders(replica).await;
+        }
+        std::future::pending().await
+    }
+
+    async fn initialize_founders(&self, replica: &Replica<ClusterStateMachine>) {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.initialize(replica).await {
                 Ok(()) => return,
                 Err(error) => tracing::warn!(%error, "cannot initialize the controller"),
             }
@@ -221,12 +247,13 @@ impl Controller {
     /// While this node leads a controller that has no settings yet, proposes them.
     async fn keep_formed(&self) {
         let mut replicas = self.inner.replica.subscribe();
-        let replica = match replicas.wait_for(Option::is_some).await {
-            Ok(found) => found.clone().expect("waited for it"),
-            Err(_) => return,
-        };
         let mut tables = self.table();
         while tables.borrow_and_update().cluster_id == 0 {
+            // Another one takes its place when the disk under it failed.
+            let replica = match replicas.wait_for(Option::is_some).await {
+                Ok(found) => found.clone().expect("waited for it"),
+                Err(_) => return,
+            };
             if replica.is_leader() && !self.propose_form().await {
                 return;
             }
@@ -235,6 +262,7 @@ impl Controller {
                 biased;
                 _ = tables.changed() => {}
                 _ = replica.leader_changed(leader) => {}
+                _ = replicas.changed() => {}
                 () = sleep(LOOK) => {}
             }
         }

@@ -19,6 +19,7 @@ mod machine_tests;
 #[cfg(test)]
 mod machine_words_tests;
 pub mod placement;
+pub mod queue_delay;
 #[cfg(test)]
 mod recency_tests;
 pub mod reconcile;

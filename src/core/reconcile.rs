@@ -54,6 +54,29 @@ pub fn diff(
     stops.chain(starts.map(Action::Start)).collect()
 }
 
+/// Replicas of shards among `present`, which are on the disk of `node` in `store_id`, that the table
+/// no longer places there. Their ids are never given again, so what they left may go.
+///
+/// A replica that is lost but still placed here stays: the cluster has not replaced it yet. A table
+/// without shards, or one that knows the node by another store, says nothing.
+pub fn abandoned(
+    table: &RoutingTable,
+    node: NodeId,
+    store_id: u128,
+    present: &BTreeSet<LogKey>,
+) -> Vec<LogKey> {
+    if table.shards.is_empty() || table.nodes.get(&node).is_none_or(|n| n.store_id != store_id) {
+        return Vec::new();
+    }
+    let placed = |key: &LogKey| {
+        let placement = table.placement(key.group);
+        let mut here = placement.iter().flat_map(|p| &p.replicas).filter(|r| r.node == node);
+        here.any(|replica| replica.replica == key.replica)
+    };
+    let shards = present.iter().filter(|key| key.group != GroupId::CONTROLLER);
+    shards.filter(|key| !placed(key)).copied().collect()
+}
+
 /// Replicas the table places on `node`, by shard.
 pub fn wanted(table: &RoutingTable, node: NodeId, store_id: u128) -> Vec<StartReplica> {
     if table.nodes.get(&node).is_none_or(|info| info.store_id != store_id) {

@@ -1,4 +1,4 @@
-//! The status of a whole cluster, gathered over HTTP from any node.
+//! Asks nodes over HTTP: one whether it is ready, or any for the status of the whole cluster.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
-use super::page::{StatusPage, TableSummary};
+use super::page::{ReadyPage, StatusPage, TableSummary};
 use super::render;
 use crate::service::NodeStatus;
 use crate::types::NodeId;
@@ -23,6 +23,8 @@ use crate::types::task::spawn;
 pub const HTTP_ADDR_DEFAULT: &str = "127.0.0.1:8081";
 /// Exit code of a status that could not be gathered from every node, or found one not ready.
 pub const EXIT_DEGRADED: u8 = 1;
+/// Exit code of `health` if the node is not ready. Docker takes 1 as "unhealthy" and reserves 2.
+pub const EXIT_NOT_READY: u8 = 1;
 
 /// What `status` asks for.
 #[derive(Clone, Debug)]
@@ -74,6 +76,27 @@ pub async fn run_status(options: &StatusOptions, out: &mut impl Write) -> anyhow
         out.write_all(render::cluster(&status).as_bytes())?;
     }
     Ok(if status.healthy() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_DEGRADED) })
+}
+
+/// Writes whether this one node takes requests, and if it does not, why: a health check for places
+/// without a shell or an HTTP client. Exit code 0 only if it is ready, else 1.
+///
+/// # Errors
+/// If the node cannot be reached, does not answer in time, or answers something else.
+pub async fn run_health(
+    http_addr: &str,
+    timeout: Duration,
+    out: &mut impl Write,
+) -> anyhow::Result<ExitCode> {
+    let (code, body) = http_get(http_addr, "/ready", timeout).await?;
+    let page: ReadyPage = serde_json::from_slice(&body)
+        .with_context(|| format!("{http_addr} answered {code} and no page of readiness"))?;
+    if code == 200 && page.ready {
+        writeln!(out, "ready")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    writeln!(out, "not ready: {}", page.not_ready_because.join("; "))?;
+    Ok(ExitCode::from(EXIT_NOT_READY))
 }
 
 /// Asks one node for the table and then every node of it.

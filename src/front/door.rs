@@ -1,18 +1,20 @@
-//! What every door does around a call: deadline, count, time, trace. No semantics.
+//! What every door does around a call: deadline, count, time, trace, and an answer even if it panics.
+//! No semantics.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, IntGauge};
+use prometheus::{Histogram, IntCounter, IntGauge};
 use tracing::{Instrument as _, Span};
 
+use super::activity::Activity;
 use super::convert::Checked;
 use super::{FrontLimits, status};
 use crate::core::table::RoutingTable;
 use crate::service::{Execute, Request, Response};
 use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
-use crate::types::{Error, Reason};
+use crate::types::{Error, Reason, task};
 
 /// An answer leaves this much before the caller stops waiting (or an eighth of its time, if that
 /// is less), so that it hears the true outcome and not only its own time-out.
@@ -28,6 +30,20 @@ pub struct Door<S> {
     /// Histograms by operation and outcome, resolved once.
     seconds: [[Histogram; 4]; 3],
     in_flight: IntGauge,
+    refused_on_connection: IntCounter,
+}
+
+/// What is known of a call beside what it asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// When it came in.
+    pub arrived: Instant,
+    /// When it must be answered.
+    pub deadline: Instant,
+    /// The caller's W3C `traceparent`, if it sent one.
+    pub trace: Option<&'a str>,
+    /// The connection it came on, if that is known.
+    pub activity: Option<&'a Activity>,
 }
 
 /// Operations as metrics and spans name them.
@@ -67,7 +83,10 @@ impl<S: Execute> Door<S> {
         let seconds = KINDS.map(|kind| {
             OUTCOMES.map(|outcome| metrics.request_seconds.with_label_values(&[kind, outcome]))
         });
-        Door { service, limits, seconds, in_flight: metrics.in_flight.clone() }
+        let refused = "requests_in_flight_on_the_connection";
+        let refused_on_connection = metrics.refused.with_label_values(&[refused]);
+        let in_flight = metrics.in_flight.clone();
+        Door { service, limits, seconds, in_flight, refused_on_connection }
     }
 
     /// When an operation must be answered that arrived then and whose caller waits for `asked`.
@@ -81,16 +100,16 @@ impl<S: Execute> Door<S> {
         self.service.table()
     }
 
-    /// Runs a checked operation; `trace` is the caller's W3C `traceparent`, if it sent one.
+    /// Runs a checked operation.
     ///
     /// # Errors
-    /// What the check or the service says; `DeadlineBeforePropose` if `deadline` has passed.
+    /// What the check or the service says; `DeadlineBeforePropose` if the deadline has passed;
+    /// `ResourceExhausted` if the connection has too many under way.
     pub async fn run(
         &self,
         kind: Kind,
         checked: Result<Checked, Error>,
-        deadline: Instant,
-        trace: Option<&str>,
+        call: Call<'_>,
     ) -> Result<Response, Error> {
         self.in_flight.inc();
         let mut running = Running {
@@ -99,7 +118,11 @@ impl<S: Execute> Door<S> {
             started: now(),
             outcome: CANCELLED,
         };
-        let result = self.execute(kind, checked, deadline, trace).await;
+        // A panic must cost neither the other streams of the connection nor the caller its answer.
+        let guarded = task::guarded("request", self.execute(kind, checked, call));
+        let result = guarded.await.unwrap_or_else(|| {
+            Err(Reason::Internal { detail: "the request's task panicked".to_owned() }.into())
+        });
         running.outcome = match &result {
             Ok(_) => OK,
             Err(error) => {
@@ -114,15 +137,17 @@ impl<S: Execute> Door<S> {
         &self,
         kind: Kind,
         checked: Result<Checked, Error>,
-        deadline: Instant,
-        trace: Option<&str>,
+        call: Call<'_>,
     ) -> Result<Response, Error> {
+        let Call { arrived, deadline, trace, activity } = call;
+        let held = activity.map(Activity::operation).transpose();
+        let _held = held.inspect_err(|_| self.refused_on_connection.inc())?;
         let (operation, request_id) = checked?;
         if deadline <= now() {
             return Err(Reason::DeadlineBeforePropose.into());
         }
         let (span, trace) = span(kind, trace);
-        let request = Request { operation, request_id, deadline, trace };
+        let request = Request { operation, request_id, arrived, deadline, trace };
         let execute = async {
             let result = self.service.execute(request).await;
             tracing::debug!(error = result.as_ref().err().map(tracing::field::display), "answered");

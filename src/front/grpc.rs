@@ -7,19 +7,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
-use super::door::{Door, Kind};
+use super::door::{Call, Door, Kind};
 use super::pipeline::{self, PipelineStream};
+use super::visitor::Visitor;
 use super::{convert, pb, status, validate};
 use crate::core::table::RoutingTable;
 use crate::service::{Execute, NodeStatus};
 use crate::types::clock::{Instant, now};
 use crate::types::{Error, Reason};
 
-/// When the head of a request arrived, before its message was read, and how long its caller waits.
-#[derive(Clone, Copy, Debug)]
+/// When a request came in, before its message was read, on which connection, and how long its caller
+/// waits.
+#[derive(Clone, Debug)]
 struct Waits {
     arrived: Instant,
     timeout: Option<Duration>,
+    visitor: Option<Visitor>,
 }
 
 /// Looks at the head of each request; must stand before [`CacheGrpc`].
@@ -36,13 +39,16 @@ pub fn head<S: Execute>(
             other => other,
         };
         let timeout = timeout.map_err(|error| status::status(&error, &door.table()))?;
-        request.extensions_mut().insert(Waits { arrived: now(), timeout });
+        let visitor = request.extensions().get::<Visitor>().cloned();
+        // It has waited for its turn since it was read.
+        let arrived = visitor.as_ref().map_or_else(now, |visitor| visitor.0.read_at());
+        request.extensions_mut().insert(Waits { arrived, timeout, visitor });
         Ok(request)
     }
 }
 
 fn waits(extensions: &Extensions) -> Waits {
-    *extensions.get::<Waits>().expect("`head` stands before this service")
+    extensions.get::<Waits>().expect("`head` stands before this service").clone()
 }
 
 /// Serves `cache.CacheService` by `S`.
@@ -71,10 +77,15 @@ impl<S: Execute> CacheGrpc<S> {
         answer: impl FnOnce(crate::service::Response) -> Result<A, Error>,
     ) -> Result<Response<A>, Status> {
         let (metadata, extensions, message) = request.into_parts();
-        let Waits { arrived, timeout } = waits(&extensions);
-        let deadline = self.door.deadline(arrived, timeout);
+        let Waits { arrived, timeout, visitor } = waits(&extensions);
+        let call = Call {
+            arrived,
+            deadline: self.door.deadline(arrived, timeout),
+            trace: traceparent(&metadata),
+            activity: visitor.as_ref().map(|visitor| visitor.0.as_ref()),
+        };
         let checked = check(&self.door.limits, message);
-        let result = self.door.run(kind, checked, deadline, traceparent(&metadata)).await;
+        let result = self.door.run(kind, checked, call).await;
         result.and_then(answer).map(Response::new).map_err(|error| self.refuse(&error))
     }
 }
@@ -116,11 +127,12 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         request: Request<Streaming<pb::PipelineRequest>>,
     ) -> Result<Response<PipelineStream>, Status> {
         let (metadata, extensions, input) = request.into_parts();
-        let Waits { timeout, .. } = waits(&extensions);
+        let Waits { timeout, visitor, .. } = waits(&extensions);
         let trace = traceparent(&metadata).map(str::to_owned);
         let door = Arc::clone(&self.door);
         let cancel = self.cancel.clone();
-        Ok(Response::new(pipeline::run(door, input, timeout, trace, cancel)))
+        let caller = pipeline::Caller { timeout, trace, activity: visitor.map(|v| v.0) };
+        Ok(Response::new(pipeline::run(door, input, caller, cancel)))
     }
 }
 

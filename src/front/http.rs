@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
 
-use super::page::StatusPage;
+use super::page::{ReadyPage, StatusPage};
 use super::scrape::Scrape;
 use crate::service::Execute;
 use crate::types::metrics::Metrics;
@@ -40,8 +40,12 @@ async fn health<S: Execute>(State(admin): State<Arc<Admin<S>>>) -> Response {
 async fn ready<S: Execute>(State(admin): State<Arc<Admin<S>>>) -> Response {
     let status = admin.service.status();
     let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "ready": status.ready, "not_ready_because": status.not_ready_because });
-    (code, Json(body)).into_response()
+    let page = ReadyPage {
+        ready: status.ready,
+        not_ready_because: status.not_ready_because,
+        warnings: status.warnings,
+    };
+    (code, Json(page)).into_response()
 }
 
 async fn metrics_text<S: Execute>(State(admin): State<Arc<Admin<S>>>) -> Response {

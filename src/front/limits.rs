@@ -26,8 +26,23 @@ pub struct FrontLimits {
     pub deadline_ms_max: u64,
     /// Open connections at one door.
     pub connections_max: usize,
+    /// Open connections from one address at one door.
+    pub connections_per_address_max: usize,
     /// HTTP/2 streams open on one connection.
     pub streams_per_connection_max: u32,
+    /// Operations in flight on one connection, over all its streams.
+    pub connection_in_flight_max: usize,
+    /// A connection that has not made itself understood by then is closed, milliseconds.
+    pub handshake_timeout_ms: u64,
+    /// A connection without a request for this long is closed, milliseconds.
+    pub idle_timeout_ms: u64,
+    /// A connection whose client takes nothing of its answers for this long is closed,
+    /// milliseconds.
+    pub stall_timeout_ms: u64,
+    /// A silent gRPC connection is asked for a sign of life after this long, milliseconds.
+    pub keepalive_interval_ms: u64,
+    /// And closed when none came within this, milliseconds.
+    pub keepalive_timeout_ms: u64,
     /// How long a stopping door waits for requests in flight, milliseconds.
     pub shutdown_grace_ms: u64,
 }
@@ -44,7 +59,14 @@ impl Default for FrontLimits {
             deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
             deadline_ms_max: limits::DEADLINE_MS_MAX,
             connections_max: limits::CONNECTIONS_MAX,
+            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
             streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
+            connection_in_flight_max: limits::CONNECTION_IN_FLIGHT_MAX,
+            handshake_timeout_ms: limits::HANDSHAKE_MS_MAX,
+            idle_timeout_ms: limits::IDLE_MS_MAX,
+            stall_timeout_ms: limits::STALL_MS_MAX,
+            keepalive_interval_ms: limits::KEEPALIVE_INTERVAL_MS,
+            keepalive_timeout_ms: limits::KEEPALIVE_TIMEOUT_MS,
             shutdown_grace_ms: limits::SHUTDOWN_GRACE_MS,
         }
     }

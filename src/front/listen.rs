@@ -1,60 +1,125 @@
-//! Accepts connections of a door, counts them, and closes those past the limit at once (INV-8).
+//! Accepts connections of a door, counts them, and closes those past a limit at once (INV-8).
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use futures_util::{Stream, stream};
-use prometheus::{IntCounter, IntGauge};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::FrontLimits;
+use super::activity::{Activity, Patience};
+use super::connection::Connection;
 use crate::types::metrics::Metrics;
 
 /// How long to wait when the process has no descriptors left to accept with.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A connection that says nothing for so long after it was accepted is closed: it takes a place.
-const FIRST_BYTE_MAX: Duration = Duration::from_secs(30);
 
 /// A listening socket with a limit of connections.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     door: &'static str,
-    free: Arc<Semaphore>,
+    limits: FrontLimits,
+    patience: Patience,
+    places: Arc<Places>,
     open: IntGauge,
+    closed: IntCounterVec,
     refused: IntCounter,
+    refused_address: IntCounter,
     cancel: CancellationToken,
 }
 
+/// Who is connected. One a door.
+#[derive(Debug, Default)]
+struct Places {
+    /// parking_lot: held for a look-up in a map, never across an await.
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// Invariant: the sum of `by_address`.
+    all: usize,
+    /// Invariant: no zero in it.
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Which limit a newcomer met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Full {
+    Door,
+    Address,
+}
+
+/// The place of one connection; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>, address: IpAddr, limits: &FrontLimits) -> Result<Place, Full> {
+        let mut taken = self.taken.lock();
+        if taken.all >= limits.connections_max {
+            return Err(Full::Door);
+        }
+        let of_address = taken.by_address.get(&address).copied().unwrap_or(0);
+        if of_address >= limits.connections_per_address_max {
+            return Err(Full::Address);
+        }
+        taken.all += 1;
+        taken.by_address.insert(address, of_address + 1);
+        Ok(Place { places: Arc::clone(self), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock();
+        taken.all -= 1;
+        let of_address = taken.by_address.get(&self.address).copied().unwrap_or(0);
+        assert!(of_address > 0, "a place was given back twice");
+        match of_address {
+            1 => taken.by_address.remove(&self.address),
+            more => taken.by_address.insert(self.address, more - 1),
+        };
+    }
+}
+
 impl Listener {
-    /// Wraps `socket`; `door` names it in metrics. When `cancel` is cancelled, connections that
-    /// have not said anything yet are closed: the server would wait for their first request.
+    /// Wraps `socket`; `door` names it in metrics. `greeting_bytes` is the length of what every
+    /// client of the protocol says first, if it has that. When `cancel` is cancelled, connections
+    /// that have not said anything yet are closed: the server would wait for their first request.
     pub fn new(
         socket: TcpListener,
         door: &'static str,
-        connections_max: usize,
+        greeting_bytes: Option<usize>,
+        limits: FrontLimits,
         metrics: &Metrics,
         cancel: CancellationToken,
     ) -> Self {
         Listener {
             socket,
             door,
-            free: Arc::new(Semaphore::new(connections_max)),
+            limits,
+            patience: Patience::new(&limits, greeting_bytes),
+            places: Arc::default(),
             open: metrics.connections.with_label_values(&[door]),
+            closed: metrics.connections_closed.clone(),
             refused: metrics.refused.with_label_values(&["connections"]),
+            refused_address: metrics.refused.with_label_values(&["connections_per_address"]),
             cancel,
         }
     }
 
-    /// The next connection within the limit.
+    /// The next connection within the limits.
     pub async fn next(&mut self) -> (Connection, SocketAddr) {
         loop {
             match self.socket.accept().await {
@@ -73,18 +138,24 @@ impl Listener {
     }
 
     fn admit(&self, socket: TcpStream, peer: SocketAddr) -> Option<Connection> {
-        let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
-            self.refused.inc();
-            tracing::debug!(door = self.door, %peer, "refused: too many connections");
-            return None;
+        let place = match self.places.take(peer.ip(), &self.limits) {
+            Ok(place) => place,
+            Err(full) => {
+                match full {
+                    Full::Door => self.refused.inc(),
+                    Full::Address => self.refused_address.inc(),
+                }
+                tracing::debug!(door = self.door, %peer, ?full, "refused: too many connections");
+                return None;
+            }
         };
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(door = self.door, %peer, %error, "peer left while it was accepted");
             return None;
         }
-        self.open.inc();
-        let silent = Some(Box::pin(silence(self.cancel.clone())) as BoxFuture<'static, ()>);
-        Some(Connection { socket, silent, open: self.open.clone(), _permit: permit })
+        let activity = Activity::new(self.patience, self.limits.connection_in_flight_max);
+        let (open, closed) = (self.open.clone(), self.closed.clone());
+        Some(Connection::new(socket, activity, open, closed, self.cancel.clone(), place))
     }
 
     /// The connections as tonic takes them.
@@ -93,15 +164,6 @@ impl Listener {
             let (connection, _) = listener.next().await;
             Some((Ok(connection), listener))
         })
-    }
-}
-
-/// Ends when a connection that says nothing is to be closed.
-async fn silence(cancel: CancellationToken) {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => {}
-        () = tokio::time::sleep(FIRST_BYTE_MAX) => {}
     }
 }
 
@@ -128,75 +190,28 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// A client's connection; its place is free again when it is dropped.
-pub struct Connection {
-    socket: TcpStream,
-    /// Until the first byte: what ends the wait for it.
-    silent: Option<BoxFuture<'static, ()>>,
-    open: IntGauge,
-    _permit: OwnedSemaphorePermit,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.socket.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.socket).poll_read(cx, buf);
-        if read.is_ready() {
-            self.silent = None;
-        } else if let Some(silent) = &mut self.silent
-            && silent.as_mut().poll(cx).is_ready()
-        {
-            self.silent = None;
-            // Nothing read and no error: end of file.
-            return Poll::Ready(Ok(()));
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    #[test]
+    fn places_are_counted_in_all_and_by_address() {
+        let limits = FrontLimits {
+            connections_max: 3,
+            connections_per_address_max: 2,
+            ..FrontLimits::default()
+        };
+        let places = Arc::new(Places::default());
+        let address = |last| IpAddr::from([10, 0, 0, last]);
+        let take = |last| places.take(address(last), &limits);
+        let (first, _second) = (take(1).unwrap(), take(1).unwrap());
+        assert_eq!(take(1).unwrap_err(), Full::Address);
+        let third = take(2).unwrap();
+        assert_eq!(take(3).unwrap_err(), Full::Door);
+        drop(first);
+        drop(third);
+        let _fourth = take(1).unwrap();
+        let taken = places.taken.lock();
+        assert_eq!((taken.all, taken.by_address.len()), (2, 1), "who left leaves no trace");
     }
 }

@@ -5,8 +5,10 @@
 //! builds the one request type, runs through [`door`] (which counts and traces it), and its answer
 //! goes back through [`convert`] or, if it failed, [`status`].
 
+pub mod activity;
 pub mod client;
 pub mod cluster;
+mod connection;
 pub mod convert;
 pub mod door;
 pub mod grpc;
@@ -22,6 +24,7 @@ pub mod scrape;
 pub mod serve;
 pub mod status;
 pub mod validate;
+pub mod visitor;
 
 pub use limits::FrontLimits;
 pub use serve::{DoorHandle, serve_grpc, serve_http};

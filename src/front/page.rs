@@ -1,4 +1,5 @@
-//! The JSON of `GET /status`: what a node knows of itself, and the routing table in short.
+//! The JSON of `GET /ready`, and that of `GET /status`: what a node knows of itself, and the routing
+//! table in short.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,18 @@ pub struct StatusPage {
     pub status: NodeStatus,
     /// The routing table it holds.
     pub table: TableSummary,
+}
+
+/// Answer of `GET /ready`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReadyPage {
+    /// The node takes requests.
+    pub ready: bool,
+    /// Why it does not; empty if it does.
+    pub not_ready_because: Vec<String>,
+    /// What an operator should know although it takes requests.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A routing table without its 16384 slots.

@@ -13,7 +13,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use super::door::{Door, Kind};
+use super::activity::Activity;
+use super::door::{Call, Door, Kind};
 use super::{convert, pb, status, validate};
 use crate::service::Execute;
 use crate::types::clock::{Instant, now};
@@ -23,25 +24,40 @@ use crate::types::{Error, Reason};
 pub type PipelineStream =
     Pin<Box<dyn Stream<Item = Result<pb::PipelineResponse, Status>> + Send + 'static>>;
 
+/// Whose stream it is.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// How long it lets the whole stream live.
+    pub timeout: Option<Duration>,
+    /// Its W3C `traceparent`, if it sent one.
+    pub trace: Option<String>,
+    /// Its connection, if that is known.
+    pub activity: Option<Arc<Activity>>,
+}
+
 /// Answers the operations of `input` until it ends, breaks, or `cancel` is cancelled; then those
-/// in flight are finished. `timeout` is how long the caller lets the whole stream live.
+/// in flight are finished.
 pub fn run<S, I>(
     door: Arc<Door<S>>,
     input: I,
-    timeout: Option<Duration>,
-    trace: Option<String>,
+    caller: Caller,
     cancel: CancellationToken,
 ) -> PipelineStream
 where
     S: Execute,
     I: Stream<Item = Result<pb::PipelineRequest, Status>> + Send + Unpin + 'static,
 {
-    let ends = timeout.and_then(|timeout| now().checked_add(timeout));
-    let trace: Option<Arc<str>> = trace.map(Arc::from);
+    let ends = caller.timeout.and_then(|timeout| now().checked_add(timeout));
+    let activity = caller.activity.clone();
+    let caller = Arc::new(caller);
     let (in_flight_max, bytes_max) =
         (door.limits.pipeline_in_flight_max, door.limits.pipeline_bytes_max);
     let stopping = status::status(&Reason::Stopping.into(), &door.table());
-    let start = move |request| one(Arc::clone(&door), request, ends, trace.clone());
+    let start = move |request, since: Instant| {
+        // What lay in the socket while the pipeline was full waited for its own client.
+        let arrived = activity.as_ref().map_or(since, |activity| activity.read_at().max(since));
+        one(Arc::clone(&door), request, (arrived, ends), Arc::clone(&caller))
+    };
     Box::pin(Pipeline {
         input: Input::Open(input),
         cancelled: Box::pin(cancel.cancelled_owned()),
@@ -50,6 +66,8 @@ where
         in_flight_max,
         bytes: 0,
         bytes_max,
+        busy_at: now(),
+        handed: false,
         start,
     })
 }
@@ -112,6 +130,11 @@ struct Pipeline<I, M, F> {
     /// is read either.
     bytes: usize,
     bytes_max: usize,
+    /// Last time the pipeline was full, or its client slow to take an answer: what it reads has
+    /// not waited for this node before that.
+    busy_at: Instant,
+    /// The last poll handed an answer out.
+    handed: bool,
     start: M,
 }
 
@@ -121,9 +144,13 @@ impl<I, M, F> Unpin for Pipeline<I, M, F> {}
 impl<I, M, F> Pipeline<I, M, F>
 where
     I: Stream<Item = Result<pb::PipelineRequest, Status>> + Unpin,
-    M: FnMut(pb::PipelineRequest) -> F,
+    M: FnMut(pb::PipelineRequest, Instant) -> F,
     F: Future<Output = Answered>,
 {
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < self.in_flight_max && self.bytes < self.bytes_max
+    }
+
     /// Takes what has arrived, up to the limit. True if anything was started.
     fn read(&mut self, cx: &mut Context<'_>) -> bool {
         if matches!(self.input, Input::Open(_)) && self.cancelled.as_mut().poll(cx).is_ready() {
@@ -131,12 +158,12 @@ where
             self.input = Input::Closed(self.stopping.take());
         }
         let mut started = false;
-        while self.in_flight.len() < self.in_flight_max && self.bytes < self.bytes_max {
+        while self.has_room() {
             let Input::Open(input) = &mut self.input else { break };
             match Pin::new(input).poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => {
                     self.bytes += weight(&request);
-                    self.in_flight.push((self.start)(request));
+                    self.in_flight.push((self.start)(request, self.busy_at));
                     started = true;
                 }
                 Poll::Ready(Some(Err(status))) => self.input = Input::Closed(Some(status)),
@@ -151,7 +178,7 @@ where
 impl<I, M, F> Stream for Pipeline<I, M, F>
 where
     I: Stream<Item = Result<pb::PipelineRequest, Status>> + Unpin,
-    M: FnMut(pb::PipelineRequest) -> F,
+    M: FnMut(pb::PipelineRequest, Instant) -> F,
     F: Future<Output = Answered>,
 {
     type Item = Result<pb::PipelineResponse, Status>;
@@ -161,9 +188,13 @@ where
     /// flight were both polled, so that either wakes the task.
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        if std::mem::take(&mut this.handed) || !this.has_room() {
+            this.busy_at = now();
+        }
         loop {
             if let Poll::Ready(Some(answered)) = Pin::new(&mut this.in_flight).poll_next(cx) {
                 this.bytes -= answered.weight;
+                this.handed = true;
                 return Poll::Ready(Some(Ok(answered.reply)));
             }
             if this.read(cx) {
@@ -188,11 +219,11 @@ where
 async fn one<S: Execute>(
     door: Arc<Door<S>>,
     request: pb::PipelineRequest,
-    ends: Option<Instant>,
-    trace: Option<Arc<str>>,
+    times: (Instant, Option<Instant>),
+    caller: Arc<Caller>,
 ) -> Answered {
     let (id, weight) = (request.id, weight(&request));
-    let result = match answer(&door, request, ends, trace.as_deref()).await {
+    let result = match answer(&door, request, times, &caller).await {
         Ok(result) => result,
         Err(error) => {
             pb::pipeline_response::Result::Failure(status::failure(&error, &door.table()))
@@ -204,29 +235,31 @@ async fn one<S: Execute>(
 async fn answer<S: Execute>(
     door: &Door<S>,
     request: pb::PipelineRequest,
-    ends: Option<Instant>,
-    trace: Option<&str>,
+    (arrived, ends): (Instant, Option<Instant>),
+    caller: &Caller,
 ) -> Result<pb::pipeline_response::Result, Error> {
     use pb::pipeline_request::Operation as Asked;
     use pb::pipeline_response::Result as Answer;
     let timeout = request.timeout.map(|t| convert::duration("timeout", t)).transpose()?;
-    let deadline = door.deadline(now(), timeout);
+    let deadline = door.deadline(arrived, timeout);
     let deadline = ends.map_or(deadline, |ends| ends.min(deadline));
+    let (trace, activity) = (caller.trace.as_deref(), caller.activity.as_deref());
+    let call = Call { arrived, deadline, trace, activity };
     let limits = &door.limits;
     match request.operation {
         Some(Asked::Get(get)) => {
             let checked = convert::get(limits, get);
-            let response = door.run(Kind::Get, checked, deadline, trace).await?;
+            let response = door.run(Kind::Get, checked, call).await?;
             convert::get_response(response).map(Answer::Get)
         }
         Some(Asked::Set(set)) => {
             let checked = convert::set(limits, set);
-            let response = door.run(Kind::Set, checked, deadline, trace).await?;
+            let response = door.run(Kind::Set, checked, call).await?;
             convert::set_response(response).map(Answer::Set)
         }
         Some(Asked::Delete(delete)) => {
             let checked = convert::delete(limits, delete);
-            let response = door.run(Kind::Delete, checked, deadline, trace).await?;
+            let response = door.run(Kind::Delete, checked, call).await?;
             convert::delete_response(response).map(Answer::Delete)
         }
         None => Err(validate::invalid(

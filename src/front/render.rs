@@ -33,7 +33,8 @@ fn node_row(node: &NodeSummary, report: Option<&NodeReport>) -> Vec<String> {
     let (ready, version, note) = match report {
         Some(NodeReport { status: Some(status), .. }) => {
             let ready = if status.ready { "yes" } else { "no" };
-            (ready, status.version.clone(), status.not_ready_because.join("; "))
+            let notes = status.not_ready_because.iter().chain(&status.warnings).cloned();
+            (ready, status.version.clone(), notes.collect::<Vec<_>>().join("; "))
         }
         Some(NodeReport { error: Some(error), .. }) => ("?", "-".to_owned(), error.clone()),
         Some(_) | None => ("?", "-".to_owned(), "not asked".to_owned()),

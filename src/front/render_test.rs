@@ -31,6 +31,7 @@ fn node(node: u64, ready: bool, replicas: Vec<ReplicaStatus>) -> NodeReport {
         version: "0.1.0".to_owned(),
         ready,
         not_ready_because: if ready { vec![] } else { vec!["replica s1 catches up".to_owned()] },
+        warnings: Vec::new(),
         replicas,
     };
     NodeReport { node: NodeId(node), status: Some(status), error: None }

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as Reflection;
 
+use super::activity::HTTP2_GREETING_BYTES;
 use super::door::Door;
 use super::grpc::{CacheGrpc, head};
 use super::health::HealthGrpc;
 use super::listen::Listener;
 use super::pb::cache_service_server::CacheServiceServer;
+use super::visitor::{VisitedLayer, Visitor, visited};
 use super::{FrontLimits, http, pb};
 use crate::service::Execute;
 use crate::types::metrics::Metrics;
@@ -27,8 +29,11 @@ use crate::types::task::spawn;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// HTTP/2 window of a connection, shared by its streams, bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-/// A connection is asked for a sign of life after this time, and closed without one.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest list of headers of a request, bytes: ours are short.
+const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+/// Streams of one connection that its client reset before this node had begun with them; one more
+/// ends the connection (CVE-2023-44487, "rapid reset").
+const RESET_STREAMS_MAX: usize = 32;
 
 /// Why a door ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -54,21 +59,23 @@ pub fn serve_grpc<S: Execute>(
     metrics: &Arc<Metrics>,
     cancel: CancellationToken,
 ) -> DoorHandle {
-    let listener = Listener::new(listener, "grpc", limits.connections_max, metrics, cancel.clone());
+    let greeting = Some(HTTP2_GREETING_BYTES);
+    let listener = Listener::new(listener, "grpc", greeting, limits, metrics, cancel.clone());
     let door = Arc::new(Door::new(service, limits, metrics));
-    let router = router(&door, &cancel);
     spawn("grpc door", async move {
-        let stopped = cancel.clone().cancelled_owned();
-        let serve = router.serve_with_incoming_shutdown(listener.into_stream(), stopped);
         tokio::select! {
             biased;
-            result = serve => Ok(result?),
+            result = serve_router(&door, listener, &cancel) => Ok(result?),
             () = grace(&cancel, limits, "grpc") => Ok(()),
         }
     })
 }
 
-fn router<S: Execute>(door: &Arc<Door<S>>, cancel: &CancellationToken) -> Router {
+async fn serve_router<S: Execute>(
+    door: &Arc<Door<S>>,
+    listener: Listener,
+    cancel: &CancellationToken,
+) -> Result<(), tonic::transport::Error> {
     let limits = &door.limits;
     let cache = CacheServiceServer::new(CacheGrpc::new(Arc::clone(door), cancel.clone()))
         .max_decoding_message_size(limits.message_bytes_max);
@@ -86,11 +93,17 @@ fn router<S: Execute>(door: &Arc<Door<S>>, cancel: &CancellationToken) -> Router
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.streams_per_connection_max)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_interval(Some(Duration::from_millis(limits.keepalive_interval_ms)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(limits.keepalive_timeout_ms)))
+        .http2_max_pending_accept_reset_streams(Some(RESET_STREAMS_MAX))
+        .http2_max_header_list_size(Some(HEADERS_BYTES_MAX))
+        .layer(VisitedLayer)
         .add_service(cache)
         .add_service(health)
         .add_service(v1)
         .add_service(v1alpha)
+        .serve_with_incoming_shutdown(listener.into_stream(), cancel.clone().cancelled_owned())
+        .await
 }
 
 /// Serves the admin pages on `listener` until `cancel` is cancelled.
@@ -101,8 +114,9 @@ pub fn serve_http<S: Execute>(
     metrics: &Arc<Metrics>,
     cancel: CancellationToken,
 ) -> DoorHandle {
-    let listener = Listener::new(listener, "http", limits.connections_max, metrics, cancel.clone());
-    let router = http::router(service, Arc::clone(metrics));
+    let listener = Listener::new(listener, "http", None, limits, metrics, cancel.clone());
+    let router = http::router(service, Arc::clone(metrics)).layer(middleware::from_fn(visited));
+    let router = router.into_make_service_with_connect_info::<Visitor>();
     spawn("http door", async move {
         let stopped = cancel.clone().cancelled_owned();
         let serve = axum::serve(listener, router).with_graceful_shutdown(stopped);

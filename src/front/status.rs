@@ -24,6 +24,7 @@ pub fn code(reason: &Reason) -> Code {
         | Reason::NoLeader { .. }
         | Reason::NotReady
         | Reason::Stopping
+        | Reason::StorageFailed { .. }
         | Reason::ReadFailed { .. } => Code::Unavailable,
         Reason::ResourceExhausted { .. } => Code::ResourceExhausted,
         Reason::DeadlineBeforePropose | Reason::DeadlineAfterPropose => Code::DeadlineExceeded,

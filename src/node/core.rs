@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::environment::Environment;
 use super::handler::PeerHandler;
 use super::host::Host;
-use crate::controller::{Controller, ControllerHost, ControllerSettings, Driver, ReplicaHost};
+use super::host_roles::ControlHost;
+use super::storage_guard;
+use crate::controller::{Controller, ControllerSettings, Driver, ReplicaHost};
 use crate::core::table::NodeInfo;
-use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::heartbeat::Heartbeats;
-use crate::raft::replica::{Replica, ReplicaDeps};
 use crate::raft::settings::RaftSettings;
 use crate::raft::shard_group::ShardGroup;
 use crate::service::{Options, Parts, Registry, ReplicaStatus, Service, StatusSource};
@@ -86,6 +86,14 @@ impl StatusSource for Status {
         }
         reasons
     }
+
+    fn warnings(&self) -> Vec<String> {
+        self.host.warnings()
+    }
+
+    fn storage_problem(&self) -> Option<String> {
+        self.host.storage_problem()
+    }
 }
 
 /// A running node.
@@ -101,28 +109,8 @@ pub struct Node {
     /// Then everything else.
     cancel: CancellationToken,
     driver: JoinHandle<Option<()>>,
+    storage_guard: JoinHandle<Option<()>>,
     controller_task: JoinHandle<Option<()>>,
-}
-
-/// Opens the controller's replica and lets the frame handler find it.
-struct ControlHost(Arc<Host>);
-
-impl ControllerHost for ControlHost {
-    fn open(
-        &self,
-        replica: crate::types::ReplicaId,
-    ) -> futures_util::future::BoxFuture<
-        'static,
-        Result<Replica<ClusterStateMachine>, crate::types::Error>,
-    > {
-        let host = Arc::clone(&self.0);
-        let open = ControllerHost::open(host.as_ref(), replica);
-        Box::pin(async move {
-            let replica = open.await?;
-            *host.controller.lock() = Some(replica.clone());
-            Ok(replica)
-        })
-    }
 }
 
 impl Node {
@@ -165,6 +153,8 @@ impl Node {
         let replicas: Arc<dyn ReplicaHost> = host.clone();
         let driver = Driver::new(controller.clone(), replicas);
         let driver = task::spawn("driver", driver.run(driver_cancel.clone()));
+        let guard = storage_guard::run(Arc::clone(&host), driver_cancel.clone());
+        let storage_guard = task::spawn("storage guard", guard);
         task::spawn(
             "epochs",
             watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()),
@@ -180,6 +170,7 @@ impl Node {
             driver_cancel,
             cancel,
             driver,
+            storage_guard,
             controller_task,
         })
     }
@@ -241,9 +232,9 @@ impl Node {
         self.driver_cancel.cancel();
         // A panicked task has been logged by its guard.
         let _ = self.driver.await;
+        let _ = self.storage_guard.await;
         self.service.shutdown().await;
-        let groups = self.service.registry().all();
-        join_all(groups.iter().map(|(_, group)| group.shutdown())).await;
+        self.host.stop_all(true).await;
         self.cancel.cancel();
         let _ = self.controller_task.await;
     }
@@ -269,9 +260,10 @@ async fn make_host(
 ) -> anyhow::Result<Host> {
     let heartbeats =
         Heartbeats::start(Duration::from_millis(settings.raft.heartbeat_ms), cancel.clone());
-    let (disk, dir) = (Arc::clone(&environment.disk), environment.data_dir.clone());
-    let durable = environment.shard_wal.is_some();
-    let opened = crate::storage::disk::offload(&environment.disk, move || {
+    let storage = Arc::clone(&environment.storage);
+    let (disk, dir) = (Arc::clone(&storage.disk), storage.data_dir.clone());
+    let durable = storage.shard_wal.is_some();
+    let opened = crate::storage::disk::offload(&storage.disk, move || {
         let shards = SnapshotFiles::new(Arc::clone(&disk), dir.join("snapshots"))?;
         let shards = if durable { shards } else { shards.without_sync() };
         if !durable {
@@ -284,27 +276,22 @@ async fn make_host(
         anyhow::Ok((shards, control, ReplicasStarted::open(disk, &dir)?))
     });
     let (shard_files, control_files, started) = opened.await?;
-    let shard_deps = ReplicaDeps {
+    Ok(Host {
+        node: settings.node,
         transport: Arc::clone(&environment.transport),
-        wal: environment.shard_wal.clone(),
-        files: Arc::new(shard_files),
         heartbeats,
         settings: settings.raft.clone(),
         metrics: Arc::clone(&environment.metrics),
-    };
-    let control_deps = ReplicaDeps {
-        wal: Some(Arc::clone(&environment.control_wal)),
-        files: Arc::new(control_files),
-        ..shard_deps.clone()
-    };
-    Ok(Host {
-        node: settings.node,
-        shard_deps,
-        control_deps,
+        storage,
+        shard_files: Arc::new(shard_files),
+        control_files: Arc::new(control_files),
         clock: Arc::clone(&environment.clock),
         registry: registry.clone(),
         started: Arc::new(parking_lot::Mutex::new(started)),
         controller: parking_lot::Mutex::default(),
+        control_storage: parking_lot::Mutex::default(),
+        closed: tokio::sync::Mutex::new(false),
+        stalled: std::sync::atomic::AtomicUsize::new(0),
         lost: parking_lot::Mutex::default(),
         table: std::sync::OnceLock::new(),
         standing: std::sync::OnceLock::new(),

@@ -3,41 +3,57 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::controller::balance::Leadership;
-use crate::controller::{ControllerHost, HostError, ReplicaHost, Standing};
+use crate::controller::{HostError, Standing};
 use crate::core::machine::MachineConfig;
 use crate::core::reconcile::StartReplica;
 use crate::core::slot_set::SlotSet;
 use crate::core::table::RoutingTable;
 use crate::raft::cluster_machine::ClusterStateMachine;
-use crate::raft::machine::StateMachine;
+use crate::raft::heartbeat::Heartbeats;
 use crate::raft::replica::{Replica, ReplicaDeps, StartError};
+use crate::raft::settings::RaftSettings;
 use crate::raft::shard_group::ShardGroup;
-use crate::service::{Registry, ReplicaStatus, StatusSource};
+use crate::service::Registry;
+use crate::storage::health::{NodeStorage, Reporter};
+use crate::storage::identity;
 use crate::storage::replicas_started::ReplicasStarted;
-use crate::types::clock::{Instant, SharedClock};
-use crate::types::{Error, GroupId, LogKey, NodeId, Reason, ReplicaId, ShardId, Slot};
-
-/// A follower that lacks no more entries than this may be handed the leadership.
-const CAUGHT_UP_ENTRIES_MAX: u64 = 64;
+use crate::storage::snapshot_files::SnapshotFiles;
+use crate::storage::wal_slot::WalSlot;
+use crate::transport::SharedTransport;
+use crate::types::clock::SharedClock;
+use crate::types::metrics::Metrics;
+use crate::types::{Error, GroupId, LogKey, NodeId, Reason, ShardId, Slot};
 
 /// Replicas of one node.
 pub struct Host {
     pub(super) node: NodeId,
-    /// For shards: with the shards' log, or none in `memory` durability.
-    pub(super) shard_deps: ReplicaDeps,
-    /// For the controller: always with a log.
-    pub(super) control_deps: ReplicaDeps,
+    pub(super) transport: SharedTransport,
+    pub(super) heartbeats: Heartbeats,
+    pub(super) settings: RaftSettings,
+    pub(super) metrics: Arc<Metrics>,
+    /// Logs, which may be closed and opened again.
+    pub(super) storage: Arc<NodeStorage>,
+    /// Snapshots of the shards' replicas.
+    pub(super) shard_files: Arc<SnapshotFiles>,
+    /// Snapshots of the controller's replica.
+    pub(super) control_files: Arc<SnapshotFiles>,
     pub(super) clock: SharedClock,
     pub(super) registry: Registry<ShardGroup>,
     /// Held while a replica is started: blocking file work, so a plain lock on a blocking thread.
     pub(super) started: Arc<Mutex<ReplicasStarted>>,
     /// The controller's replica, once it runs. Held for moments.
     pub(super) controller: Mutex<Option<Replica<ClusterStateMachine>>>,
+    /// Life of the storage in which that replica was opened. Held for moments.
+    pub(super) control_storage: Mutex<Option<Reporter>>,
+    /// Held while a shard's replica starts or stops, so that who stops all of them misses none. A
+    /// tokio lock: held across the start. True once nothing starts any more.
+    pub(super) closed: tokio::sync::Mutex<bool>,
+    /// Shards' replicas that stand still because of the disk.
+    pub(super) stalled: std::sync::atomic::AtomicUsize,
     /// Replicas that must not run any more, with the reason. Held for moments.
     pub(super) lost: Mutex<BTreeMap<LogKey, String>>,
     /// Set once, when the controller exists.
@@ -63,30 +79,66 @@ impl Host {
         owned
     }
 
-    async fn ran_before(&self, key: LogKey) -> bool {
-        let started = Arc::clone(&self.started);
-        self.shard_deps.files.offload(move || started.lock().contains(key)).await
+    /// What a replica needs in the storage's present life.
+    pub(super) fn deps(
+        &self,
+        slot: Option<&WalSlot>,
+        files: &Arc<SnapshotFiles>,
+    ) -> Result<ReplicaDeps, Error> {
+        let wal = slot.map(WalSlot::get).transpose();
+        Ok(ReplicaDeps {
+            transport: Arc::clone(&self.transport),
+            wal: wal.map_err(|error| disk_failed(&error))?,
+            files: Arc::clone(files),
+            storage: self.storage.health.reporter(),
+            heartbeats: self.heartbeats.clone(),
+            settings: self.settings.clone(),
+            metrics: Arc::clone(&self.metrics),
+        })
     }
 
-    async fn remember_started(&self, key: LogKey) -> Result<(), Error> {
-        let started = Arc::clone(&self.started);
-        let remembered = self.shard_deps.files.offload(move || started.lock().insert(key)).await;
-        remembered.map(|_| ()).map_err(|e| Reason::Internal { detail: e.to_string() }.into())
+    /// True if the shards' replicas have a log.
+    pub(super) fn durable(&self) -> bool {
+        self.storage.shard_wal.is_some()
     }
 
-    async fn start(&self, start: &StartReplica) -> Result<(), HostError> {
+    pub(super) async fn ran_before(&self, key: LogKey) -> bool {
+        let started = Arc::clone(&self.started);
+        self.shard_files.offload(move || started.lock().contains(key)).await
+    }
+
+    pub(super) async fn remember_started(
+        &self,
+        key: LogKey,
+        storage: &Reporter,
+    ) -> Result<(), Error> {
+        let started = Arc::clone(&self.started);
+        let remembered = self.shard_files.offload(move || started.lock().insert(key)).await;
+        remembered.map(|_| ()).map_err(|error| {
+            storage.failed("files", &error, error_kind(&error));
+            disk_failed(&error)
+        })
+    }
+
+    pub(super) async fn start(&self, start: &StartReplica) -> Result<(), HostError> {
+        let closed = self.closed.lock().await;
         let key = start.key;
+        if *closed {
+            return Err(HostError::Failed(Reason::Stopping.into()));
+        }
         if self.registry.get(key.group).is_some_and(|group| group.replica().key() == key) {
             return Ok(());
         }
-        let durable = self.shard_deps.wal.is_some();
+        let durable = self.durable();
+        let deps = self.deps(self.storage.shard_wal.as_deref(), &self.shard_files)?;
+        let storage = deps.storage.clone();
         let ran_before = self.ran_before(key).await;
         if ran_before && !durable {
             return Err(self.log_lost(key, "its log was in memory".to_owned()));
         }
         if !durable {
             // Nothing of it survives a stop: from here on it has run.
-            self.remember_started(key).await?;
+            self.remember_started(key, &storage).await?;
         }
         let machine = MachineConfig {
             bytes_max: start.bytes_max,
@@ -94,22 +146,24 @@ impl Host {
             owned: self.owned(start.shard),
         };
         let clock = Arc::clone(&self.clock);
-        let deps = self.shard_deps.clone();
         let group = ShardGroup::start(key, self.node, machine, ran_before, deps, clock).await;
-        let group = group.map_err(|error| self.start_error(key, &error))?;
+        let group = group.map_err(|error| self.start_error(key, &error, &storage))?;
         if !ran_before && durable {
-            // The log holds a mark by now, so an empty one can be told from a lost one.
-            if let Err(error) = self.remember_started(key).await {
+            // The log holds a mark by now, so an empty one can be told from a lost one. Nobody has
+            // spoken to the replica yet: frames find it only in the registry.
+            if let Err(error) = self.remember_started(key, &storage).await {
                 group.shutdown().await;
-                return Err(self.log_lost(key, format!("its start cannot be noted: {error}")));
+                return Err(error.into());
             }
         }
         self.registry.insert(key.group, group);
         Ok(())
     }
 
-    fn start_error(&self, key: LogKey, error: &StartError) -> HostError {
+    fn start_error(&self, key: LogKey, error: &StartError, storage: &Reporter) -> HostError {
         match error {
+            // Whatever it was, the disk failed meanwhile: what it holds is seen when it is open again.
+            other if storage.is_over() => HostError::Failed(disk_failed(other)),
             StartError::LogLost(_) => self.log_lost(key, "its log is gone".to_owned()),
             StartError::Wal(wal) if wal.is_damage() => self.log_lost(key, wal.to_string()),
             // Log or snapshot were not readable as written: for this life it is as good as lost.
@@ -123,7 +177,8 @@ impl Host {
         HostError::LogLost(key)
     }
 
-    async fn stop(&self, key: LogKey, forget: bool) -> Result<(), HostError> {
+    pub(super) async fn stop(&self, key: LogKey, forget: bool) -> Result<(), HostError> {
+        let _alone = self.closed.lock().await;
         if self.registry.get(key.group).is_some_and(|group| group.replica().key() == key)
             && let Some(group) = self.registry.remove(key.group)
         {
@@ -132,7 +187,8 @@ impl Host {
         if !forget {
             return Ok(());
         }
-        let (files, wal) = (Arc::clone(&self.shard_deps.files), self.shard_deps.wal.clone());
+        let files = Arc::clone(&self.shard_files);
+        let wal = self.deps(self.storage.shard_wal.as_deref(), &files)?.wal;
         let started = Arc::clone(&self.started);
         let inside = Arc::clone(&files);
         let removed = files.offload(move || {
@@ -142,166 +198,47 @@ impl Host {
             inside.remove(key).map_err(|e| e.to_string())?;
             started.lock().remove(key).map(|_| ()).map_err(|e| e.to_string())
         });
-        let failed = |detail| HostError::Failed(Reason::Internal { detail }.into());
-        removed.await.map_err(failed)
-    }
-}
-
-impl ReplicaHost for Host {
-    fn start_replica(&self, start: StartReplica) -> BoxFuture<'_, Result<(), HostError>> {
-        Box::pin(async move { self.start(&start).await })
+        removed.await.map_err(|detail| HostError::Failed(disk_failed(&detail)))?;
+        self.lost.lock().remove(&key);
+        Ok(())
     }
 
-    fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>> {
-        Box::pin(self.stop(key, forget))
+    /// Stops every shard's replica. With `for_good`, none starts any more.
+    pub(super) async fn stop_all(&self, for_good: bool) -> usize {
+        let mut closed = self.closed.lock().await;
+        *closed |= for_good;
+        let groups = self.registry.all();
+        for (id, _) in groups.iter().filter(|_| !for_good) {
+            self.registry.remove(*id);
+        }
+        join_all(groups.iter().map(|(_, group)| group.shutdown())).await;
+        groups.len()
     }
 
-    fn running(&self) -> BTreeSet<LogKey> {
-        self.registry.all().into_iter().map(|(_, group)| group.replica().key()).collect()
-    }
-
-    fn initialize(
-        &self,
-        key: LogKey,
-        members: Vec<(ReplicaId, NodeId)>,
-    ) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move {
-            match self.registry.get(key.group) {
-                Some(group) if group.replica().key() == key => {
-                    group.replica().initialize(&members).await
-                }
-                _ => Err(Reason::NotReady.into()),
-            }
-        })
-    }
-
-    fn leading(&self) -> BTreeMap<LogKey, Leadership> {
-        let groups = self.registry.all().into_iter().map(|(_, group)| group);
-        let leading = groups.filter_map(|group| {
-            let replica = group.replica();
-            let leader = replica.leader().filter(|_| replica.is_leader())?;
-            let behind = replica.voters_behind().into_iter();
-            let caught_up = behind.filter(|(_, lag)| *lag <= CAUGHT_UP_ENTRIES_MAX);
-            let caught_up = caught_up.map(|(id, _)| id).collect();
-            Some((replica.key(), Leadership { term: leader.term, caught_up }))
+    /// Replicas of shards that left a trace on the disk.
+    pub(super) async fn present(&self) -> Result<BTreeSet<LogKey>, HostError> {
+        let (started, files) = (Arc::clone(&self.started), Arc::clone(&self.shard_files));
+        let present = self.shard_files.offload(move || {
+            let mut present: BTreeSet<LogKey> = started.lock().keys().collect();
+            present.extend(files.keys()?);
+            Ok::<_, crate::storage::snapshot_files::Error>(present)
         });
-        leading.collect()
-    }
-
-    fn hand_over(
-        &self,
-        key: LogKey,
-        to: ReplicaId,
-        deadline: Instant,
-    ) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move {
-            match self.registry.get(key.group) {
-                Some(group) if group.replica().key() == key => {
-                    group.replica().hand_over_to(Some(to), deadline).await
-                }
-                _ => Ok(()),
-            }
-        })
+        let mut present = present.await.map_err(|error| disk_failed(&error))?;
+        present.retain(|key| key.group != GroupId::CONTROLLER);
+        Ok(present)
     }
 }
 
-impl ControllerHost for Host {
-    fn open(
-        &self,
-        replica: ReplicaId,
-    ) -> BoxFuture<'static, Result<Replica<ClusterStateMachine>, Error>> {
-        let key = LogKey { group: GroupId::CONTROLLER, replica };
-        let machine = ClusterStateMachine::default();
-        let (deps, node, started) =
-            (self.control_deps.clone(), self.node, Arc::clone(&self.started));
-        let internal = |detail: String| Error::from(Reason::Internal { detail });
-        Box::pin(async move {
-            // The same guard as for shards: a founder whose log is gone must not vote (INV-2).
-            let before = Arc::clone(&started);
-            let ran = deps.files.offload(move || before.lock().contains(key)).await;
-            let files = Arc::clone(&deps.files);
-            let replica = Replica::start(key, node, machine, ran, deps).await;
-            let replica = replica.map_err(|e| internal(e.to_string()))?;
-            let noted = files.offload(move || started.lock().insert(key)).await;
-            noted.map_err(|e| internal(e.to_string()))?;
-            Ok(replica)
-        })
-    }
+/// A failure of the disk before anything was proposed.
+pub(super) fn disk_failed(error: &(impl std::fmt::Display + ?Sized)) -> Error {
+    Reason::StorageFailed { detail: error.to_string() }.into()
 }
 
-/// The part of a status that every replica has.
-fn replica_status<M: StateMachine>(replica: &Replica<M>) -> ReplicaStatus {
-    let progress = replica.progress();
-    let key = replica.key();
-    ReplicaStatus {
-        group: key.group,
-        replica: key.replica,
-        role: progress.role.to_owned(),
-        leader: replica.leader().map(|leader| leader.node),
-        term: progress.term,
-        last_index: progress.last_index,
-        committed_index: progress.committed_index,
-        applied_index: progress.applied_index,
-        keys: 0,
-        bytes: 0,
-        bytes_max: 0,
-        evictions: 0,
-        expirations: 0,
-        digest: format!("{:016x}", replica.with_machine(StateMachine::digest)),
-        log_bytes: progress.log_bytes,
-        snapshot_index: progress.snapshot_index,
-    }
-}
-
-impl StatusSource for Host {
-    fn replicas(&self) -> Vec<ReplicaStatus> {
-        let controller = self.controller_replica();
-        let mut all: Vec<_> = controller.iter().map(replica_status).collect();
-        for (_, group) in self.registry.all() {
-            let stats = group.replica().with_machine(crate::core::machine::Machine::stats);
-            let status = replica_status(group.replica());
-            all.push(ReplicaStatus {
-                keys: stats.keys,
-                bytes: stats.bytes,
-                bytes_max: stats.bytes_max,
-                evictions: stats.evictions,
-                expirations: stats.expirations,
-                ..status
-            });
+fn error_kind(error: &identity::Error) -> std::io::ErrorKind {
+    match error {
+        identity::Error::Io(error) => error.kind(),
+        identity::Error::InUse(_) | identity::Error::Damaged { .. } => {
+            std::io::ErrorKind::InvalidData
         }
-        all
-    }
-
-    fn not_ready_because(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        match self.standing.get().map(|standing| standing.borrow().clone()) {
-            None => reasons.push("the node is starting".to_owned()),
-            Some(Standing::Registered { .. }) => {}
-            Some(Standing::Forming { waiting_for }) => {
-                reasons.push(format!("the cluster is forming, waiting for {waiting_for}"));
-            }
-            Some(Standing::Joining) => reasons.push("the node is registering".to_owned()),
-            Some(Standing::StoreLost { known }) => reasons.push(format!(
-                "this node's store is not the one the cluster knows ({known:032x}): its logs are gone"
-            )),
-            Some(Standing::Failed { problem }) => reasons.push(problem),
-        }
-        for (key, why) in self.lost.lock().iter() {
-            reasons.push(format!("replica {key} is lost: {why}"));
-        }
-        // Whoever restarts nodes one after another waits for this one to be a full voter again.
-        let still = |group: GroupId| format!("{group} restarted just now and does not vote yet");
-        if self.controller_replica().is_some_and(|replica| replica.keeps_still()) {
-            reasons.push(still(GroupId::CONTROLLER));
-        }
-        for (group, running) in self.registry.all() {
-            if running.replica().keeps_still() {
-                reasons.push(still(group));
-            }
-            if running.replica().leader().is_none() {
-                reasons.push(format!("{group} has no leader as far as this node knows"));
-            }
-        }
-        reasons
     }
 }

@@ -8,7 +8,12 @@ pub mod dev;
 pub mod environment;
 mod handler;
 mod host;
+mod host_roles;
+mod host_status;
+pub mod open_files;
 pub mod serve;
+mod settings;
+mod storage_guard;
 
 pub use self::core::{Node, NodeSettings, StopTimes};
 pub use environment::Environment;

@@ -8,13 +8,13 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Node, NodeSettings, StopTimes};
+use super::core::{Node, StopTimes};
 use super::environment::{DataDir, Environment};
+use super::settings::{front_limits, peer_options, settings};
 use crate::config::Config;
 use crate::controller::Standing;
-use crate::front::{DoorHandle, FrontLimits, serve_grpc, serve_http};
-use crate::raft::settings::RaftSettings;
-use crate::service::{Execute, Limits, Options};
+use crate::front::{DoorHandle, serve_grpc, serve_http};
+use crate::service::Execute;
 use crate::transport::server;
 use crate::types::{NodeId, task};
 
@@ -46,7 +46,8 @@ pub async fn start(config: &Config) -> anyhow::Result<Served> {
     tell_loss(&node, &data);
     let (doors_cancel, peers_cancel) = (CancellationToken::new(), CancellationToken::new());
     let id = NodeId(config.node.id);
-    let peers = server::serve(id, peer, node.handler(), Arc::clone(&metrics), peers_cancel.clone());
+    let (handler, options, cancel) = (node.handler(), peer_options(config), peers_cancel.clone());
+    let peers = server::serve(id, peer, handler, Arc::clone(&metrics), options, cancel);
     let service = Arc::new(node.service().clone());
     let front = front_limits(config);
     let grpc = serve_grpc(grpc, Arc::clone(&service), front, &metrics, doors_cancel.clone());
@@ -132,106 +133,4 @@ fn tell_loss(node: &Node, data: &DataDir) {
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
-}
-
-fn settings(config: &Config) -> NodeSettings {
-    let advertised = config.advertised();
-    NodeSettings {
-        node: NodeId(config.node.id),
-        zone: config.node.zone.clone(),
-        peer_addr: advertised.peer,
-        grpc_addr: advertised.grpc,
-        http_addr: advertised.http,
-        seeds: config.cluster.seeds.clone(),
-        expected_nodes: usize::from(config.cluster.expected_nodes),
-        shards: config.cluster.shards,
-        replicas: config.cluster.replicas,
-        shard_bytes_max: config.cluster.shard_bytes_max,
-        raft: RaftSettings {
-            heartbeat_ms: config.raft.heartbeat_ms,
-            election_ms_min: config.raft.election_ms_min,
-            election_ms_max: config.raft.election_ms_max,
-            pre_vote: config.raft.pre_vote,
-            lease_reads: config.raft.lease_reads,
-            snapshot_log_bytes: config.raft.snapshot_log_bytes,
-            batches_in_flight: config.raft.batches_in_flight,
-            appends_in_flight: config.raft.appends_in_flight,
-            group_queue_max: config.limits.group_queue_max,
-        },
-        service: Options {
-            requests_in_flight_max: config.limits.requests_in_flight_max,
-            limits: Limits {
-                key_bytes_max: config.limits.key_bytes_max,
-                value_bytes_max: config.limits.value_bytes_max,
-                ttl_ms_max: config.limits.ttl_ms_max,
-                transaction_operations_max: config.limits.transaction_operations_max,
-                transaction_bytes_max: config.limits.transaction_bytes_max,
-                scan_keys_max: config.limits.scan_keys_max,
-            },
-            ..Options::default()
-        },
-    }
-}
-
-fn front_limits(config: &Config) -> FrontLimits {
-    let from = &config.limits;
-    FrontLimits {
-        key_bytes_max: from.key_bytes_max,
-        value_bytes_max: from.value_bytes_max,
-        ttl_ms_max: from.ttl_ms_max,
-        message_bytes_max: from.message_bytes_max,
-        pipeline_in_flight_max: from.pipeline_in_flight_max,
-        pipeline_bytes_max: from.pipeline_bytes_max,
-        deadline_ms_default: from.deadline_ms_default,
-        deadline_ms_max: from.deadline_ms_max,
-        connections_max: from.connections_max,
-        streams_per_connection_max: from.streams_per_connection_max,
-        shutdown_grace_ms: config.shutdown.drain_ms,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Raft;
-
-    /// What stands in the configuration is what runs.
-    #[test]
-    fn limits_of_the_configuration_arrive() {
-        let mut config = Config::default();
-        assert_eq!(settings(&config).raft, RaftSettings::default());
-        assert_eq!(front_limits(&config), FrontLimits::default());
-        config.raft = Raft {
-            heartbeat_ms: 11,
-            election_ms_min: 12,
-            election_ms_max: 13,
-            pre_vote: false,
-            lease_reads: true,
-            snapshot_log_bytes: 14,
-            batches_in_flight: 15,
-            appends_in_flight: 16,
-        };
-        config.limits.group_queue_max = 17;
-        config.limits.pipeline_bytes_max = 18;
-        let expected = RaftSettings {
-            heartbeat_ms: 11,
-            election_ms_min: 12,
-            election_ms_max: 13,
-            pre_vote: false,
-            lease_reads: true,
-            snapshot_log_bytes: 14,
-            batches_in_flight: 15,
-            appends_in_flight: 16,
-            group_queue_max: 17,
-        };
-        assert_eq!(settings(&config).raft, expected);
-        assert_eq!(front_limits(&config).pipeline_bytes_max, 18);
-        assert_eq!(settings(&config).service.limits, Limits::default());
-        config.limits.transaction_operations_max = 19;
-        config.limits.transaction_bytes_max = 20;
-        config.limits.scan_keys_max = 21;
-        let limits = settings(&config).service.limits;
-        assert_eq!((limits.transaction_operations_max, limits.transaction_bytes_max), (19, 20));
-        assert_eq!(limits.scan_keys_max, 21);
-    }
 }

@@ -3,17 +3,21 @@
 //! openraft counts entries; ours carry anything from one small operation to a quarter of a
 //! megabyte, so bytes decide.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::Raft;
 
 use super::log_store::LogStore;
 use super::machine::StateMachine;
-use super::state_store::{SharedMachine, StateStore};
+use super::state_store::{Builds, SharedMachine, StateStore};
 use super::types::TypeConfig;
 
 /// A snapshot that takes longer is not waited for; the next growth of the log looks again.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Pause after a snapshot that could not be written: the disk must change first.
+const GIVEN_UP_PAUSE: Duration = Duration::from_secs(2);
 
 /// Longest until the log is looked at again although nothing was appended.
 const LOOK: Duration = Duration::from_secs(1);
@@ -41,12 +45,14 @@ pub async fn run<M: StateMachine>(
     log: LogStore,
     machine: SharedMachine<M>,
     log_bytes: u64,
+    builds: Arc<Builds>,
 ) {
     loop {
+        let live = machine.read().machine.live_bytes();
         // A log that is full grows no more, and what fills it may be applied only later.
         tokio::select! {
             biased;
-            () = log.grown() => {}
+            () = log.grown_over(budget(log_bytes, live)) => {}
             () = tokio::time::sleep(LOOK) => {}
         }
         let (live, applied) = {
@@ -60,10 +66,17 @@ pub async fn run<M: StateMachine>(
         if raft.trigger().snapshot().await.is_err() {
             return;
         }
-        let covered = raft
-            .wait(Some(SNAPSHOT_TIMEOUT))
-            .metrics(|m| m.snapshot.map(|id| id.index) >= applied, "snapshot for compaction")
-            .await;
+        let wait = raft.wait(Some(SNAPSHOT_TIMEOUT));
+        let covered =
+            wait.metrics(|m| m.snapshot.map(|id| id.index) >= applied, "snapshot for compaction");
+        let covered = tokio::select! {
+            biased;
+            covered = covered => covered,
+            () = builds.gave_up() => {
+                tokio::time::sleep(GIVEN_UP_PAUSE).await;
+                continue;
+            }
+        };
         let snapshot = match covered {
             Ok(metrics) => metrics.snapshot.map(|id| id.index),
             Err(error) => {

@@ -114,8 +114,15 @@ const PARTIAL: u8 = 1;
 const CONFLICT: u8 = 2;
 const HIGHER_VOTE: u8 = 3;
 
-/// Encodes the answer to an append, with the follower's clock.
-pub fn encode_append_response(response: &AppendEntriesResponse<TypeConfig>, now_ms: u64) -> Bytes {
+/// Follows the answer of a follower that does not want to lead; nothing follows that of another.
+const RELUCTANT: u8 = 1;
+
+/// Encodes the answer to an append, with the follower's clock and whether it would rather not lead.
+pub fn encode_append_response(
+    response: &AppendEntriesResponse<TypeConfig>,
+    now_ms: u64,
+    reluctant: bool,
+) -> Bytes {
     let mut out = BytesMut::with_capacity(32);
     out.put_u64_le(now_ms);
     match response {
@@ -130,13 +137,17 @@ pub fn encode_append_response(response: &AppendEntriesResponse<TypeConfig>, now_
             put_vote(&mut out, vote);
         }
     }
+    if reluctant {
+        out.put_u8(RELUCTANT);
+    }
     out.freeze()
 }
 
-/// Decodes the answer to an append: the follower's clock and its answer.
+/// Decodes the answer to an append: the follower's clock, whether it would rather not lead, and its
+/// answer.
 pub fn decode_append_response(
     mut input: Bytes,
-) -> Result<(u64, AppendEntriesResponse<TypeConfig>), Error> {
+) -> Result<(u64, bool, AppendEntriesResponse<TypeConfig>), Error> {
     let now_ms = wire::get_u64(&mut input, "follower clock")?;
     let response = match wire::get_u8(&mut input, "append response")? {
         SUCCESS => AppendEntriesResponse::Success,
@@ -145,8 +156,15 @@ pub fn decode_append_response(
         HIGHER_VOTE => AppendEntriesResponse::HigherVote(get_vote(&mut input)?),
         tag => return Err(Error::Tag { what: "append response", tag: tag.into() }),
     };
+    let reluctant = match input.is_empty() {
+        true => false,
+        false => match wire::get_u8(&mut input, "reluctance")? {
+            RELUCTANT => true,
+            tag => return Err(Error::Tag { what: "reluctance", tag: tag.into() }),
+        },
+    };
     wire::finish(&input, "append response")?;
-    Ok((now_ms, response))
+    Ok((now_ms, reluctant, response))
 }
 
 /// Encodes a rare message.
@@ -215,8 +233,11 @@ mod tests {
             AppendEntriesResponse::Conflict,
             AppendEntriesResponse::HigherVote(Vote::new(9, ReplicaId(3))),
         ] {
-            let bytes = encode_append_response(&response, 42);
-            assert_eq!(decode_append_response(bytes).unwrap(), (42, response));
+            for reluctant in [false, true] {
+                let bytes = encode_append_response(&response, 42, reluctant);
+                let decoded = decode_append_response(bytes).unwrap();
+                assert_eq!(decoded, (42, reluctant, response.clone()));
+            }
         }
     }
 

@@ -38,17 +38,22 @@ impl Heartbeats {
         let this = beats.clone();
         // Beats that meet are fine late, never in a burst.
         task::spawn("heartbeats", async move {
-            let mut timer = tokio::time::interval(interval);
-            timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => return,
-                    _ = timer.tick() => this.beat_all().await,
-                }
-            }
+            let beat = || this.run(interval, &cancel);
+            task::restarted("heartbeats", beat).await;
         });
         beats
+    }
+
+    async fn run(&self, interval: Duration, cancel: &CancellationToken) {
+        let mut timer = tokio::time::interval(interval);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                _ = timer.tick() => self.beat_all().await,
+            }
+        }
     }
 
     /// Adds a group; it leaves by being dropped.

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -66,7 +67,12 @@ struct Shared {
     state: Mutex<State>,
     /// `None` in `memory` durability.
     wal: Option<Arc<dyn Wal>>,
+    /// Waited for by the compactor alone.
     grew: Notify,
+    /// Bytes of entries above which `grew` is told.
+    grown_bytes: AtomicU64,
+    /// Wakes the replication streams, which `grew` with its one waiter does not.
+    appended: Notify,
     shrank: Notify,
 }
 
@@ -83,6 +89,8 @@ impl LogStore {
             state: Mutex::new(state),
             wal,
             grew: Notify::new(),
+            grown_bytes: AtomicU64::new(0),
+            appended: Notify::new(),
             shrank: Notify::new(),
         };
         Ok(LogStore { shared: Arc::new(shared) })
@@ -114,9 +122,24 @@ impl LogStore {
         self.shared.state.lock().bytes
     }
 
-    /// Waits until an append after this call.
-    pub async fn grown(&self) {
+    /// Waits until an append after this call, or since the last such wait, that leaves more than
+    /// `bytes` bytes of entries in memory. For one waiter.
+    pub async fn grown_over(&self, bytes: u64) {
+        self.shared.grown_bytes.store(bytes, Ordering::Release);
         self.shared.grew.notified().await;
+    }
+
+    /// Waits until there are entries after `index`.
+    pub async fn reaches_past(&self, index: u64) {
+        loop {
+            let appended = self.shared.appended.notified();
+            tokio::pin!(appended);
+            appended.as_mut().enable();
+            if self.shared.state.lock().next_index() > index + 1 {
+                return;
+            }
+            appended.await;
+        }
     }
 
     /// Waits until entries were dropped after this call, or since the last such wait. For one waiter.
@@ -151,7 +174,8 @@ impl LogStore {
             op,
             Box::new(move |result| {
                 if let Err(error) = result {
-                    tracing::error!(log = %key, %error, "write-ahead log change failed");
+                    // The storage has told of it, once for all logs (`storage::health`).
+                    tracing::debug!(log = %key, %error, "write-ahead log change failed");
                 }
             }),
         );
@@ -292,7 +316,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let durable = self.shared.wal.is_some();
         let mut records = Vec::new();
-        {
+        let bytes = {
             let mut state = self.shared.state.lock();
             for entry in entries {
                 let index = entry.log_id.index;
@@ -305,8 +329,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 state.bytes += entry_bytes(&entry);
                 state.entries.push_back(entry);
             }
+            state.bytes
+        };
+        if bytes > self.shared.grown_bytes.load(Ordering::Acquire) {
+            self.shared.grew.notify_one();
         }
-        self.shared.grew.notify_one();
+        self.shared.appended.notify_waiters();
         // Persist, then acknowledge: the callback runs after the flush.
         let done: wal::Done =
             Box::new(move |result| callback.io_completed(result.map_err(io_error)));

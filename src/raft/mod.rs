@@ -6,6 +6,7 @@ mod cache_machine;
 pub mod cluster_machine;
 mod compactor;
 mod countermeasure;
+pub mod delay;
 mod digests;
 mod entry_codec;
 mod frame_codec;
@@ -27,6 +28,8 @@ mod types;
 
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod overload_tests;
 #[cfg(test)]
 mod suite_tests;
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,11 +23,12 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
-use super::countermeasure::{Countermeasure, taken_out};
+use super::countermeasure::{Countermeasure, fails_early, taken_out};
 use super::digests::Digests;
 use super::frame_codec::{
     AppendExtras, addressed, decode, decode_append_response, encode, encode_append,
 };
+use super::log_store::LogStore;
 use super::machine::StateMachine;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
@@ -35,6 +37,11 @@ use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::now;
 use crate::types::{GroupId, NodeId, ReplicaId, wire};
+
+/// A commit index that advanced waits this long for entries to travel with. openraft asks for an
+/// append of its own for it as soon as the stream is polled, which would double the frames of a
+/// busy group; followers need it only for stale reads.
+const COMMIT_WAIT: Duration = Duration::from_millis(10);
 
 type DataMetrics =
     openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftDataMetrics<TypeConfig>>;
@@ -51,12 +58,23 @@ pub struct NetworkContext {
     pub(super) appends_in_flight: usize,
     /// Term and index up to which this replica's machine is applied.
     pub(super) applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// This replica's log: a stream sees in it whether entries are on their way.
+    pub(super) log: LogStore,
     /// Longest wait for the answer to an append that carries entries.
     pub(super) append_timeout: Duration,
-    /// Newest clock each follower answered with. Held for moments.
-    echoes: Arc<Mutex<BTreeMap<ReplicaId, Arc<AtomicU64>>>>,
+    /// What each follower said last. Held for moments.
+    heard: Arc<Mutex<BTreeMap<ReplicaId, Arc<Heard>>>>,
     /// Set once openraft runs.
     metrics: Arc<OnceLock<DataMetrics>>,
+}
+
+/// What a follower said of itself in its answers.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Newest clock it answered with.
+    clock_ms: AtomicU64,
+    /// It does not want to lead.
+    reluctant: AtomicBool,
 }
 
 impl NetworkContext {
@@ -66,6 +84,7 @@ impl NetworkContext {
         files: Arc<SnapshotFiles>,
         digests: Arc<Digests>,
         applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+        log: LogStore,
         appends_in_flight: usize,
         append_timeout: Duration,
     ) -> Self {
@@ -75,9 +94,10 @@ impl NetworkContext {
             files,
             digests,
             applied,
+            log,
             appends_in_flight,
             append_timeout,
-            echoes: Arc::default(),
+            heard: Arc::default(),
             metrics: Arc::default(),
         }
     }
@@ -95,8 +115,13 @@ impl NetworkContext {
         u64::try_from(age.as_millis()).ok()
     }
 
-    fn echo_of(&self, target: ReplicaId) -> Arc<AtomicU64> {
-        Arc::clone(self.echoes.lock().entry(target).or_default())
+    fn heard_of(&self, target: ReplicaId) -> Arc<Heard> {
+        Arc::clone(self.heard.lock().entry(target).or_default())
+    }
+
+    /// True if the follower said last that it does not want to lead.
+    pub(super) fn is_reluctant(&self, target: ReplicaId) -> bool {
+        self.heard.lock().get(&target).is_some_and(|h| h.reluctant.load(Ordering::Acquire))
     }
 }
 
@@ -111,7 +136,7 @@ impl<M: StateMachine> RaftNetworkFactory<TypeConfig> for NetworkFactory<M> {
 
     async fn new_client(&mut self, target: ReplicaId, node: &ReplicaNode) -> Self::Network {
         PeerNetwork {
-            echo: self.context.echo_of(target),
+            heard: self.context.heard_of(target),
             context: self.context.clone(),
             node: node.node,
             target,
@@ -125,7 +150,7 @@ pub struct PeerNetwork<M> {
     context: NetworkContext,
     node: NodeId,
     target: ReplicaId,
-    echo: Arc<AtomicU64>,
+    heard: Arc<Heard>,
     machine: PhantomData<fn() -> M>,
 }
 
@@ -172,7 +197,7 @@ impl<M: StateMachine> PeerNetwork<M> {
         // In this order: what this leader has applied by now holds every write it acknowledged
         // before the follower's clock showed the echo. A leader that has applied nothing of its
         // own term may not know yet what its predecessor acknowledged.
-        let echo_ms = self.echo.load(Ordering::Acquire);
+        let echo_ms = self.heard.clock_ms.load(Ordering::Acquire);
         let quorum_age_ms = self.context.quorum_age_ms();
         let (term, complete_index) = (self.context.applied)();
         let leads = term == request.vote.leader_id.term;
@@ -189,11 +214,13 @@ impl<M: StateMachine> PeerNetwork<M> {
             encode_append(self.target, request, extras),
             now() + timeout,
         );
-        let echo = Arc::clone(&self.echo);
+        let heard = Arc::clone(&self.heard);
         Box::pin(async move {
             let bytes = call.await.map_err(|e| unreachable_peer(&e))?;
-            let (clock_ms, response) = decode_append_response(bytes).map_err(|e| malformed(&e))?;
-            echo.fetch_max(clock_ms, Ordering::AcqRel);
+            let (clock_ms, reluctant, response) =
+                decode_append_response(bytes).map_err(|e| malformed(&e))?;
+            heard.clock_ms.fetch_max(clock_ms, Ordering::AcqRel);
+            heard.reluctant.store(reluctant, Ordering::Release);
             Ok(response)
         })
     }
@@ -213,6 +240,8 @@ struct AppendPipeline<'s, S, M> {
     soft_ttl: Duration,
     /// Newest log id that the follower confirmed on this stream.
     matched: Option<LogId>,
+    /// Last index sent whose successors are waited for before openraft is asked for more.
+    lull: Option<u64>,
 }
 
 impl<S, M> AppendPipeline<'_, S, M>
@@ -223,6 +252,8 @@ where
     fn push(&mut self, request: AppendEntriesRequest<TypeConfig>) {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|e| e.log_id).or(prev);
+        // Heartbeats, and commit indices that waited, need no wait after them.
+        self.lull = request.entries.last().map(|entry| entry.log_id.index);
         let response = self.network.send_append(&request, self.soft_ttl);
         self.in_flight
             .push_back(Box::pin(async move { Sent { prev, last, response: response.await } }));
@@ -246,10 +277,32 @@ where
         Ok(())
     }
 
+    /// Waits until there are entries after `sent`, at most `COMMIT_WAIT`; an answer comes first.
+    async fn wait_for_entries(&mut self, sent: u64) -> Option<Sent> {
+        let log = &self.network.context.log;
+        let entries = pin!(log.reaches_past(sent));
+        let more = pin!(tokio::time::timeout(COMMIT_WAIT, entries));
+        if self.in_flight.is_empty() {
+            // Elapsed or not: the stream is asked now.
+            let _ = more.await;
+            return None;
+        }
+        match select(self.in_flight.next(), more).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => None,
+        }
+    }
+
     /// Next answer; `None` when the input has ended and everything is answered.
     async fn next(&mut self) -> Option<Sent> {
         loop {
             let room = self.in_flight.len() < self.network.context.appends_in_flight.max(1);
+            if let Some(sent) = self.lull.filter(|_| room && self.input.is_some()) {
+                match self.wait_for_entries(sent).await {
+                    Some(sent) => return Some(sent),
+                    None => self.lull = None,
+                }
+            }
             let Some(input) = self.input.as_mut().filter(|_| room) else {
                 return self.in_flight.next().await;
             };
@@ -290,12 +343,17 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        if fails_early(self.node) {
+            let error = io::Error::other("failed before a request was taken");
+            return Box::pin(async move { Err(RPCError::Unreachable(Unreachable::new(&error))) });
+        }
         let pipeline = AppendPipeline {
             network: self,
             input: Some(input),
             in_flight: FuturesOrdered::new(),
             soft_ttl: option.soft_ttl(),
             matched: None,
+            lull: None,
         };
         let stream = futures_util::stream::unfold(Some(pipeline), |state| async move {
             let mut pipeline = state?;
@@ -347,7 +405,7 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let file = match snapshot.snapshot {
             SnapshotData::File(file) => file,
-            SnapshotData::Received { .. } => {
+            SnapshotData::Received { .. } | SnapshotData::GivenUp => {
                 let error = io::Error::other("only stored snapshots are sent");
                 return Err(StreamingError::Network(NetworkError::new(&error)));
             }

@@ -2,6 +2,7 @@
 
 mod lead;
 mod observe;
+mod room;
 mod serve;
 
 use std::marker::PhantomData;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 pub(super) use self::lead::WriteResult;
 use self::observe::watch_leader;
 pub use self::observe::{Leader, Progress};
+use self::room::Room;
 use super::compactor;
 use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
@@ -28,8 +30,9 @@ use super::machine::StateMachine;
 use super::network::{NetworkContext, NetworkFactory};
 use super::settings::RaftSettings;
 use super::snapshot_receive::SnapshotReceiver;
-use super::state_store::{SharedMachine, StateStore};
+use super::state_store::{Builds, SharedMachine, StateStore};
 use super::types::{ReplicaNode, TypeConfig, term_of};
+use crate::storage::health::Reporter;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::storage::wal::{self, Wal};
 use crate::transport::SharedTransport;
@@ -46,6 +49,8 @@ pub struct ReplicaDeps {
     pub wal: Option<Arc<dyn Wal>>,
     /// Snapshot files.
     pub files: Arc<SnapshotFiles>,
+    /// Hears of failures of the disk.
+    pub storage: Reporter,
     /// The node's heartbeat timer.
     pub heartbeats: Heartbeats,
     /// Timing and sizes.
@@ -101,6 +106,10 @@ struct Inner<M: StateMachine> {
     context: NetworkContext,
     settings: RaftSettings,
     leader: watch::Receiver<Option<Leader>>,
+    /// What became of the snapshots built here.
+    builds: Arc<Builds>,
+    /// What a disk with little room asks of this replica.
+    room: Room,
     /// Until then this replica neither votes nor campaigns.
     guard_until: Option<Instant>,
     metrics: Arc<Metrics>,
@@ -122,24 +131,13 @@ impl<M: StateMachine> Replica<M> {
         ran_before: bool,
         deps: ReplicaDeps,
     ) -> Result<Self, StartError> {
-        let recovered = match &deps.wal {
-            Some(wal) => {
-                let wal = Arc::clone(wal);
-                deps.files.offload(move || wal.open(key)).await?
-            }
-            None => wal::Recovered { fresh: true, ..wal::Recovered::default() },
-        };
-        if ran_before && recovered.fresh {
-            // A blank restart loses acknowledged writes (INV-2).
-            return Err(StartError::LogLost(key));
-        }
-        let log = LogStore::open(key, deps.wal.clone(), recovered)?;
-        log.mark_begun().await?;
+        let log = open_log(key, ran_before, &deps).await?;
         let ran = !log.is_pristine() && !taken_out(Countermeasure::RestartGuard);
         let guard_until = ran.then(|| now() + deps.settings.restart_guard());
         let digests = Arc::new(Digests::default());
-        let store = StateStore::new(key, machine, Arc::clone(&deps.files), Arc::clone(&digests));
-        let machine = store.shared();
+        let (files, storage) = (Arc::clone(&deps.files), deps.storage.clone());
+        let store = StateStore::new(key, machine, files, Arc::clone(&digests), storage.clone());
+        let (machine, builds, life) = (store.shared(), store.builds(), store.life());
         let looked_at = Arc::clone(&machine);
         let applied = move || {
             let state = looked_at.read();
@@ -151,6 +149,7 @@ impl<M: StateMachine> Replica<M> {
             Arc::clone(&deps.files),
             Arc::clone(&digests),
             Arc::new(applied),
+            log.clone(),
             deps.settings.appends_in_flight,
             Duration::from_millis(deps.settings.election_ms_min),
         );
@@ -161,7 +160,8 @@ impl<M: StateMachine> Replica<M> {
             .map_err(|fatal| StartError::Recovery(fatal.to_string()))?;
         context.set_metrics(raft.data_metrics());
         let (leader_tx, leader) = watch::channel(None);
-        let receiver = SnapshotReceiver::new(key, Arc::clone(&deps.files), Arc::clone(&machine));
+        let files = Arc::clone(&deps.files);
+        let receiver = SnapshotReceiver::new((key, life), files, Arc::clone(&machine), storage);
         let inner = Arc::new(Inner {
             key,
             raft,
@@ -173,6 +173,8 @@ impl<M: StateMachine> Replica<M> {
             context,
             settings: deps.settings,
             leader,
+            builds,
+            room: Room::default(),
             guard_until,
             metrics: deps.metrics,
             cancel: CancellationToken::new(),
@@ -189,28 +191,31 @@ impl<M: StateMachine> Replica<M> {
         let inner = &self.inner;
         let cancel = inner.cancel.clone();
         let raft = inner.raft.clone();
-        inner.tasks.spawn(task::guarded("leader watch", async move {
-            let watch = watch_leader(raft, leader_tx);
+        inner.tasks.spawn(async move {
+            let watch = task::restarted("leader watch", || watch_leader(&raft, &leader_tx));
             cancel.run_until_cancelled(watch).await;
-        }));
-        let (raft, guard) = (inner.raft.clone(), inner.guard_until);
+        });
+        let (this, guard) = (Arc::downgrade(inner), inner.guard_until);
         let cancel = inner.cancel.clone();
         inner.tasks.spawn(task::guarded("restart guard", async move {
             if let Some(until) = guard {
                 cancel.run_until_cancelled(tokio::time::sleep_until(until)).await;
             }
-            raft.runtime_config().elect(true);
+            if let Some(inner) = this.upgrade() {
+                Replica { inner }.let_campaign();
+            }
         }));
         let cancel = inner.cancel.clone();
-        let compact = compactor::run(
-            inner.raft.clone(),
-            inner.log.clone(),
-            Arc::clone(&inner.machine),
-            inner.settings.snapshot_log_bytes,
-        );
-        inner.tasks.spawn(task::guarded("compactor", async move {
-            cancel.run_until_cancelled(compact).await;
-        }));
+        let (raft, log, machine) =
+            (inner.raft.clone(), inner.log.clone(), Arc::clone(&inner.machine));
+        let (log_bytes, builds) = (inner.settings.snapshot_log_bytes, Arc::clone(&inner.builds));
+        inner.tasks.spawn(async move {
+            let compact = || {
+                let (raft, log, machine) = (raft.clone(), log.clone(), Arc::clone(&machine));
+                compactor::run(raft, log, machine, log_bytes, Arc::clone(&builds))
+            };
+            cancel.run_until_cancelled(task::restarted("compactor", compact)).await;
+        });
     }
 
     /// Whose log this is.
@@ -268,6 +273,28 @@ impl<M: StateMachine> Replica<M> {
         }
         self.inner.tasks.wait().await;
     }
+}
+
+/// The log of a replica as the device has it; it holds at least a mark when this returns.
+async fn open_log(
+    key: LogKey,
+    ran_before: bool,
+    deps: &ReplicaDeps,
+) -> Result<LogStore, StartError> {
+    let recovered = match &deps.wal {
+        Some(wal) => {
+            let wal = Arc::clone(wal);
+            deps.files.offload(move || wal.open(key)).await?
+        }
+        None => wal::Recovered { fresh: true, ..wal::Recovered::default() },
+    };
+    if ran_before && recovered.fresh {
+        // A blank restart loses acknowledged writes (INV-2).
+        return Err(StartError::LogLost(key));
+    }
+    let log = LogStore::open(key, deps.wal.clone(), recovered)?;
+    log.mark_begun().await?;
+    Ok(log)
 }
 
 impl<M: StateMachine> Beat for Inner<M> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
 
+use crate::core::queue_delay::DelayLimits;
 use crate::types::limits;
 
 /// What an operator may change (config section `raft`).
@@ -27,8 +28,16 @@ pub struct RaftSettings {
     pub batches_in_flight: usize,
     /// Appends in flight to one follower.
     pub appends_in_flight: usize,
-    /// Operations queued at one group.
+    /// Operations queued at one group; at least `batch_writes_max`.
     pub group_queue_max: usize,
+    /// Bytes of operations queued at one group, not counting the unit that crosses the line.
+    pub group_queue_bytes_max: usize,
+    /// Operations in one Raft entry.
+    pub batch_writes_max: usize,
+    /// Bytes of operations in one Raft entry, not counting the one that crosses the line.
+    pub batch_bytes_max: usize,
+    /// How long operations may wait in a group's queue before some are refused.
+    pub delay: DelayLimits,
 }
 
 impl Default for RaftSettings {
@@ -43,6 +52,13 @@ impl Default for RaftSettings {
             batches_in_flight: limits::BATCHES_IN_FLIGHT_MAX,
             appends_in_flight: 4,
             group_queue_max: limits::GROUP_QUEUE_MAX,
+            group_queue_bytes_max: limits::GROUP_QUEUE_BYTES_MAX,
+            batch_writes_max: limits::BATCH_WRITES_MAX,
+            batch_bytes_max: limits::BATCH_BYTES_MAX,
+            delay: DelayLimits::from_ms(
+                limits::QUEUE_DELAY_TARGET_MS,
+                limits::QUEUE_DELAY_INTERVAL_MS,
+            ),
         }
     }
 }

@@ -22,6 +22,15 @@ use crate::types::{
 /// At most one tick entry in this time, however many reads meet a due key.
 const TICK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Where a task of a group is to panic.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    Propose,
+    Answer,
+    Barrier,
+}
+
 /// A shard's replica on this node, with its queues. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ShardGroup {
@@ -64,19 +73,32 @@ impl ShardGroup {
             Arc::clone(&touches),
             Arc::clone(&metrics),
         );
-        let barrier = Arc::new(Barrier::default());
+        let barrier = Arc::new(Barrier::new(replica.settings(), &metrics));
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         let stop = cancel.clone();
-        tasks.spawn(task::guarded("batcher", async move {
+        tasks.spawn(async move {
             stop.run_until_cancelled(batcher.run()).await;
-        }));
-        let (stop, serve) = (cancel.clone(), Arc::clone(&barrier).run(replica.clone(), metrics));
-        tasks.spawn(task::guarded("read barrier", async move {
-            stop.run_until_cancelled(serve).await;
-        }));
+        });
+        let (stop, reads, served) = (cancel.clone(), Arc::clone(&barrier), replica.clone());
+        tasks.spawn(async move {
+            let serve = || Arc::clone(&reads).run(served.clone(), Arc::clone(&metrics));
+            stop.run_until_cancelled(task::restarted("read barrier", serve)).await;
+        });
         let ticked = Mutex::new(None);
         let inner = Inner { replica, queue, barrier, touches, clock, ticked, cancel, tasks };
         Ok(ShardGroup { inner: Arc::new(inner) })
+    }
+
+    /// Panics of its tasks on request.
+    #[cfg(test)]
+    pub(super) fn inject_panic(&self, at: Fault) {
+        match at {
+            Fault::Propose => self.inner.queue.inject_panic(1),
+            Fault::Answer => self.inner.queue.inject_panic(2),
+            Fault::Barrier => {
+                self.inner.barrier.panic_next.store(true, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
     }
 
     /// The replica underneath.
@@ -88,6 +110,7 @@ impl ShardGroup {
     /// otherwise `NotLeader` with a hint. One reply for each write.
     pub async fn write(&self, writes: Vec<Write>, deadline: Instant) -> Result<Vec<Reply>, Error> {
         self.check_leader()?;
+        self.inner.replica.check_room()?;
         let count = writes.len();
         let replies = self.inner.queue.write(writes, deadline).await?;
         assert_eq!(replies.len(), count, "one reply for each write");
@@ -145,8 +168,7 @@ impl ShardGroup {
         deadline: Instant,
     ) -> Result<(Vec<Answer>, Freshness), Error> {
         self.check_leader()?;
-        let limit = self.inner.replica.settings().group_queue_max;
-        self.inner.barrier.pass(deadline, limit).await?;
+        self.inner.barrier.pass(deadline).await?;
         self.read_applied(queries, deadline).await
     }
 

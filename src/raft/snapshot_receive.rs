@@ -10,9 +10,12 @@ use tokio::sync::Mutex;
 use super::frame_codec::encode;
 use super::machine::{Restorer, StateMachine};
 use super::snapshot_send::{SnapshotFrame, decode_frame};
-use super::state_store::{SharedMachine, SnapshotData, SnapshotOf, StateStore, StoredMeta};
+use super::state_store::{
+    SharedMachine, SnapshotData, SnapshotOf, StateStore, StoredMeta, encode_meta,
+};
 use super::types::{TypeConfig, Vote};
-use crate::storage::snapshot_files::{SnapshotFiles, SnapshotWriter};
+use crate::storage::health::Reporter;
+use crate::storage::snapshot_files::{self, Life, SnapshotFiles, SnapshotWriter};
 use crate::transport::Refusal;
 use crate::types::LogKey;
 
@@ -28,8 +31,10 @@ struct Incoming<M: StateMachine> {
 /// The receiving side of one replica.
 pub struct SnapshotReceiver<M: StateMachine> {
     key: LogKey,
+    life: Life,
     files: Arc<SnapshotFiles>,
     machine: SharedMachine<M>,
+    storage: Reporter,
     /// A tokio lock: it is held while a chunk is written, and it is fair, so frames that arrived in
     /// order are handled in order.
     incoming: Mutex<Option<Incoming<M>>>,
@@ -40,8 +45,19 @@ fn refuse(what: impl std::fmt::Display) -> Refusal {
 }
 
 impl<M: StateMachine> SnapshotReceiver<M> {
-    pub(super) fn new(key: LogKey, files: Arc<SnapshotFiles>, machine: SharedMachine<M>) -> Self {
-        SnapshotReceiver { key, files, machine, incoming: Mutex::new(None) }
+    pub(super) fn new(
+        (key, life): (LogKey, Life),
+        files: Arc<SnapshotFiles>,
+        machine: SharedMachine<M>,
+        storage: Reporter,
+    ) -> Self {
+        SnapshotReceiver { key, life, files, machine, storage, incoming: Mutex::new(None) }
+    }
+
+    /// A chunk that cannot be kept: the leader begins again later.
+    fn not_written(&self, error: &snapshot_files::Error) -> Refusal {
+        self.storage.hiccup("snapshot", &format!("snapshot received for {}: {error}", self.key));
+        refuse(error)
     }
 
     /// Serves one frame.
@@ -74,22 +90,24 @@ impl<M: StateMachine> SnapshotReceiver<M> {
 
     async fn begin(&self, id: u64, vote: Vote, meta: &[u8]) -> Result<Incoming<M>, Refusal> {
         let meta = postcard::from_bytes(meta).map_err(refuse)?;
-        let (files, key) = (Arc::clone(&self.files), self.key);
-        let writer =
-            self.files.offload(move || files.begin(key, "received")).await.map_err(refuse)?;
+        let (files, key, life) = (Arc::clone(&self.files), self.key, self.life);
+        let begun = self.files.offload(move || files.begin(key, life, "received")).await;
+        let writer = begun.map_err(|error| self.not_written(&error))?;
         let restorer = self.machine.read().machine.restorer();
         Ok(Incoming { id, next: 1, vote, meta, restorer, writer })
     }
 
     async fn chunk(&self, mut transfer: Incoming<M>, chunk: Bytes) -> Result<Incoming<M>, Refusal> {
-        self.files
-            .offload(move || {
-                transfer.writer.append_chunk(chunk.clone()).map_err(refuse)?;
-                transfer.restorer.push(chunk).map_err(refuse)?;
-                transfer.next += 1;
-                Ok(transfer)
-            })
-            .await
+        let kept = self.files.offload(move || {
+            let written = transfer.writer.append_chunk(chunk.clone());
+            let restored = transfer.restorer.push(chunk);
+            transfer.next += 1;
+            (written, restored, transfer)
+        });
+        let (written, restored, transfer) = kept.await;
+        written.map_err(|error| self.not_written(&error))?;
+        restored.map_err(refuse)?;
+        Ok(transfer)
     }
 
     async fn install(
@@ -98,9 +116,14 @@ impl<M: StateMachine> SnapshotReceiver<M> {
         transfer: Incoming<M>,
     ) -> Result<Bytes, Refusal> {
         let machine = Box::new(transfer.restorer.finish().map_err(refuse)?);
+        // What needs room is written before openraft hears of it, which stops the replica for good
+        // if an install fails.
+        let (mut writer, meta) = (transfer.writer, encode_meta(&transfer.meta.0));
+        let sealed = self.files.offload(move || writer.seal(meta).map(|()| writer)).await;
+        let writer = sealed.map_err(|error| self.not_written(&error))?;
         let snapshot = SnapshotOf::<M> {
             meta: transfer.meta.0,
-            snapshot: SnapshotData::Received { writer: transfer.writer, machine },
+            snapshot: SnapshotData::Received { writer, machine },
         };
         let response = raft.install_full_snapshot(transfer.vote, snapshot).await.map_err(refuse)?;
         Ok(encode(&response))

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -10,10 +11,12 @@ use openraft::{EntryPayload, OptionalSend};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
 use super::machine::{Applied, Restorer, StateMachine};
 use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::storage::snapshot_files::{SnapshotFile, SnapshotFiles, SnapshotWriter};
+use crate::storage::health::Reporter;
+use crate::storage::snapshot_files::{Life, SnapshotFile, SnapshotFiles, SnapshotWriter};
 use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::types::{LogKey, task, wire};
 
@@ -43,18 +46,51 @@ pub struct StoredMeta(pub SnapshotMeta);
 pub enum SnapshotData<M: StateMachine> {
     /// On disk, to be sent or restored from.
     File(SnapshotFile),
+    /// A build that was given up: there is no such snapshot.
+    GivenUp,
     /// Received and checked, to be installed.
     Received {
-        /// Not yet committed file.
+        /// Sealed, not yet published file.
         writer: SnapshotWriter,
         /// The machine it holds.
         machine: Box<M>,
     },
 }
 
+/// What became of the snapshots that a replica builds.
+#[derive(Debug, Default)]
+pub struct Builds {
+    failing: AtomicBool,
+    gave_up: tokio::sync::Notify,
+}
+
+impl Builds {
+    /// True if the last build was given up.
+    pub fn failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire)
+    }
+
+    /// Waits until a build is given up after this call, or was since the last such wait. For one
+    /// waiter.
+    pub async fn gave_up(&self) {
+        self.gave_up.notified().await;
+    }
+
+    fn ended(&self, failing: bool) {
+        self.failing.store(failing, Ordering::Release);
+        if failing {
+            self.gave_up.notify_one();
+        }
+    }
+}
+
 /// openraft's view of the machine.
 pub struct StateStore<M: StateMachine> {
     key: LogKey,
+    /// Of the replica, among the snapshot files.
+    life: Life,
+    builds: Arc<Builds>,
+    storage: Reporter,
     shared: SharedMachine<M>,
     files: Arc<SnapshotFiles>,
     digests: Arc<Digests>,
@@ -65,16 +101,68 @@ pub struct StateStore<M: StateMachine> {
 
 impl<M: StateMachine> StateStore<M> {
     /// A fresh machine; openraft installs the current snapshot and replays the log by itself.
-    pub fn new(key: LogKey, machine: M, files: Arc<SnapshotFiles>, digests: Arc<Digests>) -> Self {
+    /// Begins another life of the replica among the snapshot files.
+    pub fn new(
+        key: LogKey,
+        machine: M,
+        files: Arc<SnapshotFiles>,
+        digests: Arc<Digests>,
+        storage: Reporter,
+    ) -> Self {
+        let (life, builds) = (files.enter(key), Arc::default());
         let membership = StoredMembership::default();
         let fresh = AppliedMachine { machine, applied: None, membership, installs: 0 };
         let installing = Arc::default();
-        StateStore { key, shared: Arc::new(RwLock::new(fresh)), files, digests, installing }
+        let shared = Arc::new(RwLock::new(fresh));
+        StateStore { key, life, builds, storage, shared, files, digests, installing }
+    }
+
+    /// What becomes of the snapshots built here.
+    pub fn builds(&self) -> Arc<Builds> {
+        Arc::clone(&self.builds)
+    }
+
+    /// Of the replica, among the snapshot files.
+    pub fn life(&self) -> Life {
+        self.life
     }
 
     /// Handle for readers.
     pub fn shared(&self) -> SharedMachine<M> {
         Arc::clone(&self.shared)
+    }
+
+    /// The machine in a snapshot, whose file is the current one when this returns.
+    async fn restore(
+        &self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData<M>,
+    ) -> Result<M, io::Error> {
+        match snapshot {
+            SnapshotData::Received { writer, machine } => {
+                self.files.offload(move || writer.publish()).await?;
+                Ok(*machine)
+            }
+            SnapshotData::GivenUp => Err(io::Error::other("no snapshot was built")),
+            SnapshotData::File(file) => {
+                let restorer = self.shared.read().machine.restorer();
+                let (files, at) = (Arc::clone(&self.files), (self.key, self.life));
+                let meta = encode_meta(meta);
+                self.files.offload(move || restore_file(&files, at, meta, file, restorer)).await
+            }
+        }
+    }
+
+    /// openraft ends the replica for good after such an error; if it is the disk's and not the
+    /// file's, the storage begins another life, and the replica in it.
+    fn fatal(&self, error: io::Error) -> io::Error {
+        // A damaged file, or a replica that was stopped meanwhile.
+        let own = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Interrupted);
+        if !own {
+            let text = format!("snapshot of {}: {error}", self.key);
+            self.storage.failed("snapshot", &text, error.kind());
+        }
+        error
     }
 
     fn apply_one(&self, entry: Entry) -> Result<Applied, io::Error> {
@@ -134,7 +222,9 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
             let (entry, responder) = next?;
             let applied = self.apply_one(entry)?;
             // Every responder is answered, or the proposer would wait for ever.
-            if let Some(responder) = responder {
+            if let Some(responder) = responder
+                && !taken_out(Countermeasure::ApplyAnswer)
+            {
                 responder.send(applied);
             }
         }
@@ -149,6 +239,9 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
             SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone() };
         SnapshotBuilder {
             key: self.key,
+            life: self.life,
+            builds: Arc::clone(&self.builds),
+            storage: self.storage.clone(),
             shared: Arc::clone(&self.shared),
             files: Arc::clone(&self.files),
             meta,
@@ -163,18 +256,7 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
         snapshot: SnapshotData<M>,
     ) -> Result<(), io::Error> {
         let _installing = self.installing.lock().await;
-        let machine = match snapshot {
-            SnapshotData::Received { writer, machine } => {
-                let bytes = encode_meta(meta);
-                self.files.offload(move || writer.commit(bytes)).await?;
-                *machine
-            }
-            SnapshotData::File(file) => {
-                let restorer = self.shared.read().machine.restorer();
-                let (files, key, meta) = (Arc::clone(&self.files), self.key, encode_meta(meta));
-                self.files.offload(move || restore_file(&files, key, meta, file, restorer)).await?
-            }
-        };
+        let machine = self.restore(meta, snapshot).await.map_err(|error| self.fatal(error))?;
         self.digests.clear();
         let mut state = self.shared.write();
         *state = AppliedMachine {
@@ -187,7 +269,7 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<M>>, io::Error> {
-        current_snapshot(&self.files, self.key).await
+        current_snapshot(&self.files, self.key).await.map_err(|error| self.fatal(error))
     }
 }
 
@@ -217,7 +299,7 @@ pub fn encode_meta(meta: &SnapshotMeta) -> Bytes {
 /// (as it is when openraft recovers).
 fn restore_file<R: Restorer>(
     files: &SnapshotFiles,
-    key: LogKey,
+    (key, life): (LogKey, Life),
     meta: Bytes,
     mut file: SnapshotFile,
     mut restorer: R,
@@ -225,7 +307,7 @@ fn restore_file<R: Restorer>(
     let invalid =
         |e: wire::Error| io::Error::new(io::ErrorKind::InvalidData, format!("{key}: {e}"));
     let is_current = files.current(key)?.is_some_and(|current| current.meta == meta);
-    let mut copy = if is_current { None } else { Some(files.begin(key, "copied")?) };
+    let mut copy = if is_current { None } else { Some(files.begin(key, life, "copied")?) };
     while let Some(chunk) = file.next_chunk()? {
         if let Some(copy) = &mut copy {
             copy.append_chunk(chunk.clone())?;
@@ -242,6 +324,9 @@ fn restore_file<R: Restorer>(
 /// Walks the machine in chunks, between applies, into a file.
 pub struct SnapshotBuilder<M: StateMachine> {
     key: LogKey,
+    life: Life,
+    builds: Arc<Builds>,
+    storage: Reporter,
     shared: SharedMachine<M>,
     files: Arc<SnapshotFiles>,
     meta: SnapshotMeta,
@@ -253,7 +338,26 @@ pub struct SnapshotBuilder<M: StateMachine> {
 impl<M: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
     type SnapshotData = SnapshotData<M>;
 
+    /// Never fails: openraft would stop the replica for good, and all that is lost is one snapshot.
+    /// The log stays, the compactor tries again.
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<M>, io::Error> {
+        match self.build().await {
+            Ok(snapshot) => {
+                self.builds.ended(false);
+                Ok(snapshot)
+            }
+            Err(error) => {
+                self.storage.hiccup("snapshot", &format!("snapshot of {}: {error}", self.key));
+                self.builds.ended(true);
+                // openraft takes what is not newer than its last for nothing new.
+                Ok(Snapshot { meta: SnapshotMeta::default(), snapshot: SnapshotData::GivenUp })
+            }
+        }
+    }
+}
+
+impl<M: StateMachine> SnapshotBuilder<M> {
+    async fn build(&self) -> Result<SnapshotOf<M>, io::Error> {
         let result = self.walk().await;
         let garbage = {
             let mut state = self.shared.write();
@@ -268,14 +372,12 @@ impl<M: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
         let current = current_snapshot(&self.files, self.key).await?;
         current.ok_or_else(|| io::Error::other("the snapshot just written is gone"))
     }
-}
 
-impl<M: StateMachine> SnapshotBuilder<M> {
     /// Writes and commits the file, unless a snapshot of the leader replaces the machine first:
     /// then that one is the newer, and what was walked is no state of the new machine.
     async fn walk(&self) -> Result<(), io::Error> {
-        let (files, key) = (Arc::clone(&self.files), self.key);
-        let mut writer = self.files.offload(move || files.begin(key, "built")).await?;
+        let (files, key, life) = (Arc::clone(&self.files), self.key, self.life);
+        let mut writer = self.files.offload(move || files.begin(key, life, "built")).await?;
         loop {
             let chunk = {
                 let mut state = self.shared.write();

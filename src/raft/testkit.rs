@@ -16,6 +16,7 @@ use super::settings::RaftSettings;
 use super::shard_group::ShardGroup;
 use crate::core::machine::MachineConfig;
 use crate::core::slot_set::SlotSet;
+use crate::storage::health::Reporter;
 use crate::storage::sim_files::SimFiles;
 use crate::storage::sim_wal::{SimDisk, SimWal};
 use crate::storage::snapshot_files::SnapshotFiles;
@@ -264,6 +265,7 @@ impl Cluster {
             transport: Arc::new(transport),
             wal,
             files: Arc::new(SnapshotFiles::new(machinery.files, "/snapshots").unwrap()),
+            storage: Reporter::unwatched(Arc::clone(&self.metrics)),
             heartbeats: Heartbeats::start(interval, self.cancel.clone()),
             settings,
             metrics: Arc::clone(&self.metrics),

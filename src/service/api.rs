@@ -20,6 +20,8 @@ pub struct Request {
     /// Identity under which it may be retried; doors without one leave it out and the node makes
     /// its own for its internal retries.
     pub request_id: Option<RequestId>,
+    /// When it came in, as far back as its door can tell: what passed since is waiting.
+    pub arrived: Instant,
     /// When the caller stops waiting.
     pub deadline: Instant,
     /// Under which id logs follow it on every node it passes; 0 if nobody follows it.
@@ -105,6 +107,20 @@ impl Operation {
         }
     }
 
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Operation::Write(command) => command.payload_bytes(),
+            Operation::Read { query, .. } => query.key().map_or(0, Bytes::len),
+            Operation::Multi(multi) => {
+                let watched = multi.watches.iter().map(|watch| watch.key.len());
+                watched.chain(multi.steps.iter().map(Step::payload_bytes)).sum()
+            }
+            Operation::Scan(scan) => scan.pattern.as_ref().map_or(0, Bytes::len),
+            Operation::Size { .. } | Operation::Flush => 0,
+        }
+    }
+
     /// Name for metrics and spans.
     pub fn name(&self) -> &'static str {
         match self {
@@ -168,6 +184,9 @@ pub struct NodeStatus {
     pub ready: bool,
     /// Why it is not ready, empty if it is.
     pub not_ready_because: Vec<String>,
+    /// What an operator should see to although the node serves.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Replicas running here.
     pub replicas: Vec<ReplicaStatus>,
 }

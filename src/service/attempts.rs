@@ -1,11 +1,17 @@
 //! What one operation has gone through so far, and what follows from it. Pure: the retry rules of
 //! INV-5 and INV-6 stand here and nowhere else.
 
+use std::time::Duration;
+
 use crate::types::{Error, GroupId, NodeId, Outcome, Reason, ShardId};
 
 /// Hints followed in a row without a pause: two nodes that point at each other must not make a
 /// busy loop.
 const HINTS_IN_A_ROW_MAX: u32 = 2;
+/// Answers in a row that the disk failed, after which it is told: by then every replica was asked.
+const DISKS_IN_A_ROW_MAX: u32 = 6;
+/// When to try again then: the nodes look at their disks about once a second.
+const DISK_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// First pause of the back-off, milliseconds; it doubles.
 const PAUSE_MS_MIN: u64 = 2;
 /// Longest pause of the back-off, milliseconds.
@@ -32,6 +38,7 @@ pub(super) struct Attempts {
     unknown: Option<Error>,
     last: Option<Error>,
     hints_in_a_row: u32,
+    disks_in_a_row: u32,
     pauses: u32,
 }
 
@@ -53,6 +60,7 @@ impl Attempts {
             unknown: None,
             last: None,
             hints_in_a_row: 0,
+            disks_in_a_row: 0,
             pauses: 0,
         }
     }
@@ -67,6 +75,10 @@ impl Attempts {
         if self.write && self.unknown.is_none() && error.outcome() == Outcome::Unknown {
             self.unknown = Some(error.clone());
         }
+        self.disks_in_a_row = match error.reason {
+            Reason::StorageFailed { .. } => self.disks_in_a_row + 1,
+            _ => 0,
+        };
         let next = match &error.reason {
             Reason::NotLeader { leader: Some(leader), .. }
                 if self.hints_in_a_row < HINTS_IN_A_ROW_MAX =>
@@ -83,6 +95,11 @@ impl Attempts {
             // The serving node saw the deadline, by its own clock; ours decides.
             | Reason::DeadlineBeforePropose => Next::Pause,
             Reason::Lost { .. } | Reason::DeadlineAfterPropose if self.repeatable => Next::Pause,
+            // Another replica may do it, and another leader will be elected, unless all fail alike.
+            Reason::StorageFailed { .. } if self.disks_in_a_row < DISKS_IN_A_ROW_MAX => Next::Pause,
+            Reason::StorageFailed { .. } => {
+                Next::Answer(self.sealed(error.clone().retry_after(DISK_RETRY_AFTER)))
+            }
             // A limit is told at once (INV-8), unless an earlier attempt must still be settled.
             Reason::ResourceExhausted { .. } if self.unknown.is_some() => Next::Pause,
             Reason::Lost { .. }
@@ -104,12 +121,17 @@ impl Attempts {
         next
     }
 
-    /// Length of the next pause, milliseconds.
+    /// Length of the next pause, milliseconds. After a limit was met, as long as it asked for.
     pub(super) fn pause_ms(&mut self) -> u64 {
         self.hints_in_a_row = 0;
         let pause_ms = PAUSE_MS_MIN << self.pauses.min(16);
         self.pauses += 1;
-        pause_ms.min(PAUSE_MS_MAX)
+        let asked = match &self.last {
+            Some(Error { reason: Reason::ResourceExhausted { .. }, retry_after }) => *retry_after,
+            _ => None,
+        };
+        let asked_ms = asked.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        pause_ms.min(PAUSE_MS_MAX).max(asked_ms)
     }
 
     /// Pauses so far.
@@ -135,6 +157,7 @@ impl Attempts {
             Reason::NotOwner { .. }
             | Reason::NotReady
             | Reason::Stopping
+            | Reason::StorageFailed { .. }
             | Reason::ReadFailed { .. } => last.clone(),
             _ => Reason::DeadlineBeforePropose.into(),
         }
@@ -182,6 +205,7 @@ mod tests {
             Reason::SessionExpired,
             Reason::TooLarge { bytes: 2, bytes_max: 1 },
             Reason::Internal { detail: detail() },
+            Reason::StorageFailed { detail: detail() },
             Reason::NotInteger,
             Reason::Overflow,
             Reason::NotFloat,
@@ -196,7 +220,7 @@ mod tests {
         /// attempt ended `Unknown`; of a read it is always `Rejected`.
         #[test]
         fn the_final_outcome_is_that_of_the_worst_attempt(
-            picks in proptest::collection::vec(0..22usize, 1..12),
+            picks in proptest::collection::vec(0..23usize, 1..12),
             write in any::<bool>(),
             has_id in any::<bool>(),
         ) {
@@ -216,6 +240,48 @@ mod tests {
             let answer = answer.unwrap_or_else(|| attempts.expired(Some(ShardId(1))));
             prop_assert_eq!(answer.outcome() == Outcome::Unknown, unknown, "{}", answer);
         }
+    }
+
+    #[test]
+    fn a_failed_disk_is_told_at_once_when_every_replica_says_so() {
+        let failed = || Error::from(Reason::StorageFailed { detail: "full".to_owned() });
+        let mut attempts = Attempts::of_write(true);
+        for _ in 1..DISKS_IN_A_ROW_MAX {
+            assert_eq!(attempts.failed(failed()), Next::Pause);
+        }
+        // Somebody who runs knows no leader yet: an election may be under way.
+        let election = Reason::NotLeader { group: GroupId::of_shard(ShardId(1)), leader: None };
+        assert_eq!(attempts.failed(election.into()), Next::Pause);
+        for _ in 1..DISKS_IN_A_ROW_MAX {
+            assert_eq!(attempts.failed(failed()), Next::Pause);
+        }
+        let Next::Answer(error) = attempts.failed(failed()) else { panic!("it goes on for ever") };
+        assert_eq!(error.reason.name(), "storage_failed");
+        assert_eq!(error.retry_after, Some(DISK_RETRY_AFTER));
+        assert_eq!(error.outcome(), Outcome::Rejected);
+    }
+
+    #[test]
+    fn a_limit_is_told_at_once_and_where_it_cannot_be_its_hint_is_honoured() {
+        let full = || {
+            let reason = Reason::ResourceExhausted { what: "requests in flight", limit: 1 };
+            Error::from(reason).retry_after(std::time::Duration::from_millis(100))
+        };
+        let mut attempts = Attempts::of_write(true);
+        assert_eq!(attempts.failed(full()), Next::Answer(full()), "never tried again by the node");
+        assert_eq!(Attempts::of_read().failed(full()), Next::Answer(full()));
+
+        // An earlier attempt may have been applied: only a later one can tell.
+        let mut attempts = Attempts::of_write(true);
+        let lost = Error::from(Reason::Lost { detail: "d".to_owned() });
+        assert_eq!(attempts.failed(lost.clone()), Next::Pause);
+        assert_eq!(attempts.pause_ms(), 2);
+        for _ in 0..3 {
+            assert_eq!(attempts.failed(full()), Next::Pause);
+            assert_eq!(attempts.pause_ms(), 100, "no tight loop");
+        }
+        assert_eq!(attempts.failed(lost), Next::Pause);
+        assert_eq!(attempts.pause_ms(), 32, "the back-off goes on as it was");
     }
 
     #[test]

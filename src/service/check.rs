@@ -130,7 +130,7 @@ impl Limits {
                 }
                 Step::Read(query) => self.check_query(query)?,
             }
-            bytes += step_bytes(step);
+            bytes += step.payload_bytes();
         }
         let bytes_max = self.transaction_bytes_max;
         if bytes > bytes_max {
@@ -183,19 +183,6 @@ impl Limits {
             }
             Expiry::AfterMs(_) | Expiry::AtMs(_) | Expiry::Keep | Expiry::Never => Ok(()),
         }
-    }
-}
-
-/// Bytes of key and value.
-fn step_bytes(step: &Step) -> usize {
-    let key = step.key().map_or(0, Bytes::len);
-    let Step::Write(command) = step else { return key };
-    key + match command {
-        Command::Set(set) | Command::GetSet(set) => set.value.data.len(),
-        Command::Append(append) => append.value.data.len(),
-        Command::SetRange(range) => range.value.data.len(),
-        Command::IncrementFloat(increment) => increment.delta.len(),
-        _ => 0,
     }
 }
 

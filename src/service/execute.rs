@@ -24,6 +24,7 @@ use super::forward::Forwarder;
 use super::forward_lane::Links;
 use super::local_group::LocalGroup;
 use super::measure::Measures;
+use super::options::Options;
 use super::registry::Registry;
 use super::request_ids::RequestIds;
 use super::router::Router;
@@ -32,30 +33,8 @@ use super::unit::{Caller, Unit};
 use crate::core::table::RoutingTable;
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, now};
-use crate::types::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::types::metrics::Metrics;
 use crate::types::{Error, NodeId, Reason, RoutingEpoch};
-
-/// What a user may set of the service.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Requests worked on at once, those forwarded by peers included.
-    pub requests_in_flight_max: usize,
-    /// Limits of keys, values and times to live.
-    pub limits: Limits,
-    /// Give an id also to writes that this node's own replica proposes (see the module's text).
-    pub local_ids: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            requests_in_flight_max: REQUESTS_IN_FLIGHT_MAX,
-            limits: Limits::default(),
-            local_ids: true,
-        }
-    }
-}
 
 /// What a service is made of.
 pub struct Parts<G> {
@@ -98,7 +77,7 @@ pub(super) struct Inner<G> {
     pub(super) options: Options,
     pub(super) ids: RequestIds,
     pub(super) forwarder: Forwarder,
-    status: Arc<dyn StatusSource>,
+    pub(super) status: Arc<dyn StatusSource>,
 }
 
 impl<G: LocalGroup> Service<G> {
@@ -114,11 +93,13 @@ impl<G: LocalGroup> Service<G> {
             forwarded: metrics.forwarded.clone(),
             learn_epoch: Box::new(move |epoch| learner.learn_epoch(epoch)),
             batches: AtomicU64::new(1),
+            limits: options.forward,
+            waited_seconds: metrics.queue_delay.with_label_values(&["forward"]),
         });
         let inner = Inner {
             node,
             router,
-            admission: Admission::new(options.requests_in_flight_max, &metrics),
+            admission: Admission::new(options.admission, &metrics),
             measures: Measures::new(&metrics),
             options,
             ids: RequestIds::new(parts.session_seed),
@@ -164,10 +145,11 @@ impl<G: LocalGroup> Execute for Service<G> {
 
 impl<G: LocalGroup> Inner<G> {
     async fn execute(&self, request: Request) -> Result<Response, Error> {
-        let _permit = self.admission.admit(request.operation.weight())?;
+        let (weight, bytes) = (request.operation.weight(), request.operation.bytes());
+        let _permit = self.admission.admit_arrived(weight, bytes, request.arrived)?;
         self.options.limits.check(&request.operation)?;
         self.measures.asked(request.operation.name());
-        let Request { operation, request_id, deadline, trace } = request;
+        let Request { operation, request_id, deadline, trace, .. } = request;
         let caller = Caller { request_id, deadline, trace };
         match operation {
             Operation::Write(command) => {

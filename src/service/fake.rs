@@ -29,6 +29,8 @@ pub(super) enum Fault {
     LoseBeforeApply,
     /// Neither applies nor answers before the deadline.
     Hang,
+    /// Applies them after this time.
+    Slow(Duration),
     /// Fails so.
     Fail(Reason),
     /// Each write is refused so.
@@ -120,6 +122,11 @@ impl LocalGroup for FakeGroup {
             Fault::Hang => {
                 sleep_until(deadline).await;
                 Err(Reason::DeadlineAfterPropose.into())
+            }
+            Fault::Slow(time) => {
+                tokio::time::sleep(time).await;
+                let mut state = self.shard.state.lock();
+                Ok(writes.iter().map(|write| state.apply(write)).collect())
             }
             Fault::Fail(reason) => Err(reason.into()),
             Fault::Refuse(refusal) => {
@@ -298,6 +305,7 @@ pub(super) fn set(key: &str, ms: u64) -> Request {
     Request {
         operation: Operation::Write(Command::Set(set)),
         request_id: None,
+        arrived: now(),
         deadline: now() + Duration::from_millis(ms),
         trace: 0,
     }
@@ -311,6 +319,7 @@ pub(super) fn get(key: &str, consistency: Consistency, ms: u64) -> Request {
             consistency,
         },
         request_id: None,
+        arrived: now(),
         deadline: now() + Duration::from_millis(ms),
         trace: 0,
     }

@@ -25,6 +25,8 @@ pub(super) enum Cut {
     LoseAnswer,
     /// Loses it without a word until the deadline.
     LoseFrame,
+    /// Panics, as no transport should.
+    Panic,
     /// Breaks the connection, and delivers the frame a little later all the same.
     DeliverLate,
 }
@@ -70,6 +72,7 @@ impl Transport for FakeTransport {
             let next = cuts.iter().position(|(node, _)| *node == to);
             next.and_then(|at| cuts.remove(at)).map(|(_, cut)| cut)
         };
+        assert!(!matches!(cut, Some(Cut::Panic)), "injected");
         Box::pin(async move {
             let detail = || "cut".to_owned();
             let unreachable = transport::Error::Unreachable { peer: to, detail: detail() };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -11,8 +11,10 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::forward_lane::{Lanes, Links};
-use crate::types::clock::Instant;
-use crate::types::limits::GROUP_QUEUE_MAX;
+use crate::codec::forward::query_bytes;
+use crate::codec::log_record::write_bytes;
+use crate::raft::delay::RETRY_AFTER;
+use crate::types::clock::{Instant, now};
 use crate::types::task::spawn;
 use crate::types::{
     Answer, Consistency, Error, Freshness, GroupId, NodeId, Query, Reason, Reply, ShardId, Write,
@@ -23,6 +25,16 @@ use crate::types::{
 pub(super) enum Ask {
     Write(Write),
     Read(Query, Consistency),
+}
+
+impl Ask {
+    /// Bytes on the wire.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Ask::Write(write) => write_bytes(write),
+            Ask::Read(query, _) => query_bytes(query),
+        }
+    }
 }
 
 /// What it gets.
@@ -38,11 +50,34 @@ pub(super) struct Outgoing {
     pub(super) group: GroupId,
     pub(super) shard: ShardId,
     pub(super) ask: Ask,
+    pub(super) queued_at: Instant,
+    /// Its bytes, counted until it is answered.
+    pub(super) held: Held,
     pub(super) deadline: Instant,
     /// 0 if nobody follows it.
     pub(super) trace: u128,
     pub(super) claim: Claim,
     pub(super) reply: oneshot::Sender<Result<Served, Error>>,
+}
+
+/// Bytes on their way to a node, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    count: Arc<AtomicUsize>,
+    pub(super) bytes: usize,
+}
+
+impl Held {
+    fn new(count: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        count.fetch_add(bytes, Ordering::Relaxed);
+        Held { count: Arc::clone(count), bytes }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Who decides the fate of a queued operation: the task that sends it, or the caller that gives up.
@@ -63,8 +98,13 @@ impl Claim {
         }
     }
 
+    /// True if the operation was sent before.
+    pub(super) fn is_sent(&self) -> bool {
+        self.0.load(Ordering::Acquire) == SENT
+    }
+
     /// True if the operation was not sent and will not be.
-    fn give_up(&self) -> bool {
+    pub(super) fn give_up(&self) -> bool {
         self.0.compare_exchange(QUEUED, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
@@ -81,6 +121,7 @@ pub(super) struct Forwarder {
 #[derive(Debug)]
 struct Peer {
     queue: mpsc::Sender<Outgoing>,
+    bytes: Arc<AtomicUsize>,
     task: JoinHandle<Option<()>>,
 }
 
@@ -104,10 +145,13 @@ impl Forwarder {
     ) -> Result<Served, Error> {
         let (reply, answer) = oneshot::channel();
         let claim = Claim::default();
-        let write = matches!(ask, Ask::Write(_));
+        let (write, bytes) = (matches!(ask, Ask::Write(_)), ask.bytes());
         let claimed = claim.clone();
-        let outgoing = Outgoing { group, shard, ask, deadline, trace, claim: claimed, reply };
-        self.queue(to, outgoing)?;
+        let outgoing = |held| {
+            let queued_at = now();
+            Outgoing { group, shard, ask, queued_at, held, deadline, trace, claim: claimed, reply }
+        };
+        self.queue(to, bytes, outgoing)?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) if claim.give_up() => Err(Reason::Stopping.into()),
@@ -120,21 +164,32 @@ impl Forwarder {
         }
     }
 
-    fn queue(&self, to: NodeId, outgoing: Outgoing) -> Result<(), Error> {
+    fn queue(
+        &self,
+        to: NodeId,
+        bytes: usize,
+        outgoing: impl FnOnce(Held) -> Outgoing,
+    ) -> Result<(), Error> {
         if self.stop.is_cancelled() {
             return Err(Reason::Stopping.into());
         }
+        let limits = &self.links.limits;
         let mut peers = self.peers.lock();
+        if peers.get(&to).is_some_and(|peer| peer.queue.is_closed()) {
+            // Its task panicked, which has been logged; its callers know. Begin afresh.
+            peers.remove(&to);
+        }
         let peer = peers.entry(to).or_insert_with(|| {
-            let (queue, incoming) = mpsc::channel(GROUP_QUEUE_MAX);
+            let (queue, incoming) = mpsc::channel(limits.queue_max);
             let lanes = Lanes::new(to, Arc::clone(&self.links), incoming, self.stop.clone());
-            Peer { queue, task: spawn("forward", lanes.run()) }
+            Peer { queue, bytes: Arc::default(), task: spawn("forward", lanes.run()) }
         });
-        peer.queue.try_send(outgoing).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                let limit = GROUP_QUEUE_MAX as u64;
-                Reason::ResourceExhausted { what: "forward queue", limit }.into()
-            }
+        if peer.bytes.load(Ordering::Relaxed) > limits.queue_bytes_max {
+            return Err(exhausted("bytes of the forward queue", limits.queue_bytes_max));
+        }
+        let held = Held::new(&peer.bytes, bytes);
+        peer.queue.try_send(outgoing(held)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => exhausted("forward queue", limits.queue_max),
             mpsc::error::TrySendError::Closed(_) => Reason::Stopping.into(),
         })
     }
@@ -151,6 +206,12 @@ impl Forwarder {
             }
         }
     }
+}
+
+/// What a caller gets who finds a queue full.
+pub(super) fn exhausted(what: &'static str, limit: usize) -> Error {
+    let limit = limit as u64;
+    Error::from(Reason::ResourceExhausted { what, limit }).retry_after(RETRY_AFTER)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! A **lane** is what may share a frame: one group, and either writes or reads of one consistency.
 //! Each lane has a few frames in flight; what comes meanwhile waits and leaves together. A lane
-//! that is stuck (a group without a quorum) holds up no other.
+//! that is stuck (a group without a quorum) holds up no other. What waited too long in a lane that
+//! stands is refused instead of sent (`core::queue_delay`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -12,20 +13,19 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use prometheus::IntCounter;
+use prometheus::{Histogram, IntCounter};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::forward::{Ask, Outgoing, Served};
-use crate::codec::forward::{Operations, Request, Response, Results, query_bytes};
-use crate::codec::log_record::write_bytes;
+use super::forward::{Ask, Outgoing, Served, exhausted};
+use super::options::ForwardLimits;
+use crate::codec::forward::{Operations, Request, Response, Results};
 use crate::core::table::RoutingTable;
+use crate::raft::delay::DelayWatch;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::{Instant, now};
-use crate::types::limits::{
-    BATCH_BYTES_MAX, BATCH_WRITES_MAX, BATCHES_IN_FLIGHT_MAX, GROUP_QUEUE_MAX,
-};
+use crate::types::limits::BATCH_WRITES_MAX;
 use crate::types::{Consistency, Error, GroupId, NodeId, Query, Reason, RoutingEpoch, ShardId};
 
 /// What the forwarding tasks share.
@@ -38,6 +38,9 @@ pub(super) struct Links {
     pub(super) learn_epoch: Box<dyn Fn(RoutingEpoch) + Send + Sync>,
     /// Number of the last frame.
     pub(super) batches: AtomicU64,
+    pub(super) limits: ForwardLimits,
+    /// Seconds operations waited to be sent.
+    pub(super) waited_seconds: Histogram,
 }
 
 impl std::fmt::Debug for Links {
@@ -57,10 +60,21 @@ enum Kind {
 
 type LaneId = (GroupId, Kind);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
     queued: VecDeque<Outgoing>,
     in_flight: usize,
+    delay: DelayWatch,
+}
+
+/// What the delay of a lane is called in refusals.
+const DELAY: &str = "milliseconds of queueing on the way to another node";
+
+impl Lane {
+    fn new(links: &Links) -> Self {
+        let delay = DelayWatch::new(links.limits.delay, DELAY, links.waited_seconds.clone());
+        Lane { queued: VecDeque::new(), in_flight: 0, delay }
+    }
 }
 
 struct Landed {
@@ -125,13 +139,15 @@ impl Lanes {
             Ask::Read(_, Consistency::Stale) => Kind::Stale,
         };
         let id = (outgoing.group, kind);
-        let lane = self.lanes.entry(id).or_default();
-        if lane.queued.len() < GROUP_QUEUE_MAX {
-            lane.queued.push_back(outgoing);
+        let (links, queue_max) = (&self.links, self.links.limits.queue_max);
+        let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(links));
+        if lane.queued.len() >= queue_max {
+            refuse(outgoing, exhausted("forward queue", queue_max));
+        } else if lane.queued.len() >= lane.delay.room() {
+            lane.delay.refused();
+            refuse(outgoing, lane.delay.refusal());
         } else {
-            let limit = GROUP_QUEUE_MAX as u64;
-            let full = Reason::ResourceExhausted { what: "forward queue", limit };
-            answer(outgoing, Err(full.into()));
+            lane.queued.push_back(outgoing);
         }
         id
     }
@@ -139,8 +155,8 @@ impl Lanes {
     /// Sends frames of a lane while it has something queued and may have more in flight.
     fn launch(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        while lane.in_flight < BATCHES_IN_FLIGHT_MAX {
-            let sent = take_frame(&mut lane.queued);
+        while lane.in_flight < self.links.limits.in_flight_max {
+            let sent = take_frame(lane, &self.links.limits);
             if sent.is_empty() {
                 break;
             }
@@ -208,28 +224,49 @@ impl Lanes {
     }
 }
 
-/// Takes what goes into one frame; what its caller gave up is dropped.
-fn take_frame(queued: &mut VecDeque<Outgoing>) -> Vec<Outgoing> {
+/// Takes what goes into one frame; what its caller gave up is dropped, what waited too long refused.
+fn take_frame(lane: &mut Lane, limits: &ForwardLimits) -> Vec<Outgoing> {
     let (mut taken, mut positions, mut bytes) = (Vec::new(), 0, 0);
-    while let Some(next) = queued.front() {
-        let (next_positions, next_bytes) = match &next.ask {
-            Ask::Write(write) => (write.command.positions(), write_bytes(write)),
-            Ask::Read(query, _) => (1, query_bytes(query)),
+    while let Some(next) = lane.queued.front() {
+        let next_positions = match &next.ask {
+            Ask::Write(write) => write.command.positions(),
+            Ask::Read(..) => 1,
         };
         // A unit that is large by itself goes alone.
-        let full = positions + next_positions > BATCH_WRITES_MAX || bytes >= BATCH_BYTES_MAX;
+        let full = positions + next_positions > limits.frame_operations_max
+            || bytes >= limits.frame_bytes_max;
         if full && !taken.is_empty() {
             break;
         }
-        let Some(outgoing) = queued.pop_front() else { break };
+        let Some(outgoing) = lane.queued.pop_front() else { break };
         // A caller that went away before anything was sent takes its operation along.
-        if !outgoing.reply.is_closed() && outgoing.claim.send() {
+        if outgoing.reply.is_closed() {
+            continue;
+        }
+        // What did not fit the last answer has waited for it, not for its turn.
+        if !outgoing.claim.is_sent()
+            && let Err(error) = lane.delay.take(outgoing.queued_at, 1)
+        {
+            refuse(outgoing, error);
+            continue;
+        }
+        if outgoing.claim.send() {
             positions += next_positions;
-            bytes += next_bytes;
+            bytes += outgoing.held.bytes;
             taken.push(outgoing);
         }
     }
+    if lane.queued.is_empty() {
+        lane.delay.emptied();
+    }
     taken
+}
+
+/// Answers what will not be sent, unless its caller has given it up.
+fn refuse(outgoing: Outgoing, error: Error) {
+    if outgoing.claim.give_up() {
+        answer(outgoing, Err(error));
+    }
 }
 
 fn send(

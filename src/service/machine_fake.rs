@@ -208,8 +208,9 @@ impl Pair {
         operation: Operation,
         request_id: Option<RequestId>,
     ) -> Result<Response, Error> {
-        let deadline = now() + Duration::from_secs(5);
-        self.nodes[node].execute(Request { operation, request_id, deadline, trace: 0 }).await
+        let (arrived, deadline) = (now(), now() + Duration::from_secs(5));
+        let request = Request { operation, request_id, arrived, deadline, trace: 0 };
+        self.nodes[node].execute(request).await
     }
 
     /// Another table at both nodes.

@@ -10,6 +10,7 @@ mod forward_lane;
 mod local_group;
 mod measure;
 mod multi;
+mod options;
 mod registry;
 mod request_ids;
 mod router;
@@ -19,13 +20,14 @@ mod spread;
 mod status;
 mod unit;
 
-pub use admission::{Admission, Permit};
+pub use admission::{Admission, AdmissionLimits, Permit};
 pub use api::{
     Execute, Multi, NodeStatus, Operation, ReplicaStatus, Request, Response, ScanRequest,
 };
 pub use check::Limits;
-pub use execute::{Options, Parts, Service};
+pub use execute::{Parts, Service};
 pub use local_group::LocalGroup;
+pub use options::{ForwardLimits, Options};
 pub use registry::Registry;
 pub use status::StatusSource;
 

@@ -17,6 +17,7 @@
 
 use parking_lot::Mutex;
 
+use crate::raft::delay::RETRY_AFTER;
 use crate::types::limits::{SESSION_REPLIES_MAX, SESSIONS_MAX};
 use crate::types::{Error, Reason, RequestId};
 
@@ -74,7 +75,8 @@ impl RequestIds {
         if pool.roomy.is_empty() {
             if pool.lanes.len() == LANES_MAX {
                 let limit = LANES_MAX as u64;
-                return Err(Reason::ResourceExhausted { what: "request id sessions", limit }.into());
+                let reason = Reason::ResourceExhausted { what: "request id sessions", limit };
+                return Err(Error::from(reason).retry_after(RETRY_AFTER));
             }
             let lane = pool.lanes.len();
             pool.lanes.push(Lane::default());

@@ -53,7 +53,7 @@ impl<G: LocalGroup> Inner<G> {
             let error = match self.attempt(&mut run, &at, target).await {
                 Some(Ok(served)) => return Ok(served),
                 Some(Err(error)) => error,
-                None => Reason::NoLeader { group: GroupId::of_shard(at.shard) }.into(),
+                None => self.nobody(&at),
             };
             match self.after(&mut run, &at, target, error) {
                 Next::Answer(error) => return Err(self.measures.refused(error)),

@@ -10,6 +10,7 @@ use tracing::Instrument;
 
 use super::execute::{Inner, Service};
 use super::local_group::LocalGroup;
+use super::router::Located;
 use crate::codec::forward::{Operations, Request, Response, Results, answer_bytes, reply_bytes};
 use crate::transport::Refusal;
 use crate::types::clock::{Instant, now};
@@ -38,6 +39,7 @@ impl<G: LocalGroup> Service<G> {
         group: GroupId,
         payload: Bytes,
     ) -> Result<Bytes, Refusal> {
+        let bytes = payload.len();
         let request = Request::decode(payload).map_err(|error| Refusal(error.to_string()))?;
         let inner = &self.inner;
         inner.router.learn_epoch(request.epoch);
@@ -50,7 +52,7 @@ impl<G: LocalGroup> Service<G> {
         }
         let deadline = now() + Duration::from_millis(request.deadline_ms.min(DEADLINE_MS_MAX));
         let serve = async {
-            let served = inner.serve(group, request.operations, deadline).await;
+            let served = inner.serve(group, request.operations, bytes, deadline).await;
             tracing::debug!(error = served.as_ref().err().map(tracing::field::display), "served");
             served
         };
@@ -61,15 +63,28 @@ impl<G: LocalGroup> Service<G> {
 }
 
 impl<G: LocalGroup> Inner<G> {
+    /// Why there is nobody to try.
+    pub(super) fn nobody(&self, at: &Located<G>) -> Error {
+        match self.status.storage_problem().filter(|_| at.local.is_none()) {
+            Some(detail) => Reason::StorageFailed { detail },
+            None => Reason::NoLeader { group: GroupId::of_shard(at.shard) },
+        }
+        .into()
+    }
+
     async fn serve(
         &self,
         group: GroupId,
         operations: Operations,
+        bytes: usize,
         deadline: Instant,
     ) -> Result<Results, Error> {
-        let _permit = self.admission.admit(operations.len())?;
+        let _permit = self.admission.admit(operations.len(), bytes)?;
         let Some(local) = self.router.registry().get(group) else {
             tracing::debug!("no replica of the group runs here");
+            if let Some(detail) = self.status.storage_problem() {
+                return Err(Reason::StorageFailed { detail }.into());
+            }
             return Err(Reason::NotOwner { epoch: self.router.epoch() }.into());
         };
         if now() >= deadline {

@@ -12,6 +12,16 @@ pub trait StatusSource: Send + Sync + 'static {
 
     /// Further reasons why the node is not ready (start-up guards, a failed disk), empty if none.
     fn not_ready_because(&self) -> Vec<String>;
+
+    /// What an operator should see to although the node serves.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Why replicas that belong here do not run: the disk does not let them.
+    fn storage_problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Puts a node's status together.
@@ -40,6 +50,7 @@ pub(super) fn assemble<G: Clone>(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: not_ready_because.is_empty(),
         not_ready_because,
+        warnings: source.warnings(),
         replicas: source.replicas(),
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::{advance, timeout};
 use super::fake::*;
 use super::*;
 use crate::codec::forward as frames;
+use crate::core::queue_delay::DelayLimits;
 use crate::types::clock::now;
 use crate::types::task::spawn;
 use crate::types::*;
@@ -361,7 +362,8 @@ async fn a_replica_that_starts_here_wakes_the_waiter() {
 
 #[tokio::test(start_paused = true)]
 async fn past_the_limit_requests_are_refused_and_a_stopping_node_drains() {
-    let options = Options { requests_in_flight_max: 2, ..Options::default() };
+    let admission = AdmissionLimits { in_flight_max: 2, ..AdmissionLimits::default() };
+    let options = Options { admission, ..Options::default() };
     let cluster = Cluster::with_options(2, &[1, 2], Some(1), &options);
     cluster.fault(Fault::Hang);
     cluster.fault(Fault::Hang);
@@ -420,4 +422,88 @@ async fn a_forwarded_operation_is_not_forwarded_again_and_garbage_is_refused() {
     assert_eq!(results, frames::Results::Failed(not_here.into()));
     assert!(serve(GROUP, bytes::Bytes::from_static(b"\xff\xff")).await.is_err());
     assert_eq!(cluster.applied(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forwarding_task_that_panics_hangs_nobody_and_begins_afresh() {
+    let cluster = Cluster::new(2, &[1], Some(1));
+    let service = cluster.node(2);
+    let panics = crate::types::task::panics();
+    cluster.cut(1, Cut::Panic);
+    // Not sent as far as anyone can tell, so the node may try again under its own id, and does.
+    service.execute(set("a", 2_000)).await.unwrap();
+    assert_eq!(cluster.applied(), 1);
+    assert!(crate::types::task::panics() > panics);
+    service.execute(set("b", 2_000)).await.unwrap();
+    assert_eq!(cluster.applied(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn operations_wait_for_a_slow_node_only_so_long_and_for_so_many_bytes() {
+    let forward =
+        ForwardLimits { in_flight_max: 1, queue_bytes_max: 2_000, ..ForwardLimits::default() };
+    let options = Options { forward, ..Options::default() };
+    let cluster = Cluster::with_options(2, &[1], Some(1), &options);
+    let service = cluster.node(2);
+    // Every frame takes 80 ms, and each carries one operation: 12 a second.
+    let big = |ms| {
+        let mut request = set("a", ms);
+        if let Operation::Write(Command::Set(set)) = &mut request.operation {
+            set.value.data = vec![7; 1_500].into();
+        }
+        request
+    };
+    cluster.fault(Fault::Hang);
+    let run = |request: Request| {
+        let service = service.clone();
+        spawn("test", async move { service.execute(request).await })
+    };
+    let (first, second) = (run(big(300)), run(big(300)));
+    while cluster.frames().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let refusal = service.execute(set("c", 300)).await.unwrap_err();
+    let reason = Reason::ResourceExhausted { what: "bytes of the forward queue", limit: 2_000 };
+    assert_eq!(refusal.reason, reason);
+    assert!(refusal.retry_after.is_some());
+    assert!(first.await.unwrap().unwrap().is_err());
+    drop(second.await);
+    // What was answered weighs nothing any more.
+    service.execute(set("c", 300)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_stands_refuses_what_waited_too_long() {
+    let forward = ForwardLimits {
+        in_flight_max: 1,
+        frame_operations_max: 1,
+        delay: DelayLimits::from_ms(20, 100),
+        ..ForwardLimits::default()
+    };
+    let options = Options { forward, ..Options::default() };
+    let cluster = Cluster::with_options(2, &[1], Some(1), &options);
+    let service = cluster.node(2);
+    // One frame at a time, each stuck for 10 ms: 100 operations a second, and 400 callers at once.
+    for _ in 0..400 {
+        cluster.fault(Fault::Slow(Duration::from_millis(10)));
+    }
+    let begun = now();
+    let runs = (0..400).map(|i| service.execute(set(&format!("k{i}"), 5_000)));
+    let (mut served, mut refused) = (0, 0);
+    for result in join_all(runs).await {
+        match result {
+            Ok(_) => served += 1,
+            Err(error) => {
+                let what = "milliseconds of queueing on the way to another node";
+                assert_eq!(error.reason, Reason::ResourceExhausted { what, limit: 40 });
+                assert_eq!(error.outcome(), Outcome::Rejected);
+                refused += 1;
+            }
+        }
+    }
+    assert!(served >= 10 && refused >= 300, "{served} served, {refused} refused");
+    assert_eq!(cluster.applied(), served, "what was refused was not applied (INV-5)");
+    assert!(now() - begun < Duration::from_millis(250), "{:?}", now() - begun);
+    // The lane is short again: everything is let in.
+    service.execute(set("after", 1_000)).await.unwrap();
 }

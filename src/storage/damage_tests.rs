@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::sled_record::{self as record, Head};
 use super::sled_wal::{FlushMode, SledWal, open_db, quarantine};
+use super::store_record::{self as record, Head};
 use super::wal::{Error, Recovered, Wal, WalOp};
 use super::wal_suite::{copy_dir, entries, key, submit};
 use crate::types::LogKey;

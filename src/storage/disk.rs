@@ -55,8 +55,26 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// Returns when creations, renames and removals in `dir` survive a power loss.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Bytes that may still be written below `dir`; `None` if that is not known.
+    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>>;
+
+    /// Bytes that the files in `dir` and below take; 0 if there is no such directory.
+    fn used_bytes(&self, dir: &Path) -> io::Result<u64>;
+
+    /// Drops what is held in memory of the files in `dir` and below, so that the next reads show
+    /// what the device has. After a sync that failed, Linux takes pages that never reached the
+    /// device for written (<https://lwn.net/Articles/752063/>).
+    fn drop_cached(&self, dir: &Path) -> io::Result<()>;
+
     /// True if calls never block, so that `offload` runs them in place.
     fn simulated(&self) -> bool;
+}
+
+/// True of what a device says before it takes anything: no room, or not allowed. Everything else
+/// may have lost what was handed over before.
+pub fn refused_beforehand(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied)
 }
 
 /// Runs blocking work on `disk` away from the runtime's workers; in place if it is simulated, so
@@ -78,16 +96,61 @@ pub async fn offload<T: Send + 'static>(
     }
 }
 
-/// Writes a small file so that after a crash either the old or the new one is there.
+/// Writes a small file so that after a crash either the old or the new one is there. A half-written
+/// one is removed again.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = disk.create(&temporary)?;
-    file.append(bytes)?;
-    file.sync()?;
-    drop(file);
-    disk.rename(&temporary, path)?;
+    let written = write_whole(disk, &temporary, bytes).and_then(|()| disk.rename(&temporary, path));
+    if let Err(error) = written {
+        return Err(cleared(disk, &temporary, error));
+    }
     disk.sync_dir(parent(path))
 }
+
+fn write_whole(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = disk.create(path)?;
+    file.append(bytes)?;
+    file.sync()
+}
+
+/// Removes a file that could not be written, and gives `error` back with the path in it.
+fn cleared(disk: &dyn Disk, path: &Path, error: io::Error) -> io::Error {
+    match disk.remove(path) {
+        // Where nothing can be removed, nothing was made.
+        Err(left)
+            if !matches!(
+                left.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            tracing::warn!(error = %left, path = %path.display(), "half-written file not removed");
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let text = error.to_string();
+    let name = path.display().to_string();
+    if text.contains(&name) {
+        error
+    } else {
+        io::Error::new(error.kind(), format!("{name}: {text}"))
+    }
+}
+
+/// Whether a small file in `dir` can be written, made durable and removed.
+///
+/// # Errors
+/// What the device says, with the path.
+pub fn probe(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let path = dir.join("probe.tmp");
+    if let Err(error) = write_whole(disk, &path, &[0x5a; PROBE_BYTES]) {
+        return Err(cleared(disk, &path, error));
+    }
+    disk.remove(&path)?;
+    disk.sync_dir(dir)
+}
+
+/// Bytes of the file that shows whether a disk takes writes again.
+const PROBE_BYTES: usize = 64 * 1024;
 
 /// Reads a small file of at most `bytes_max`; `None` if there is none.
 pub fn read_small(disk: &dyn Disk, path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
@@ -189,7 +252,54 @@ impl Disk for RealDisk {
         named(dir, File::open(dir).and_then(|d| d.sync_all()))
     }
 
+    fn free_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
+        let of = named(dir, rustix::fs::statvfs(dir).map_err(io::Error::from))?;
+        Ok(Some(of.f_bavail.saturating_mul(of.f_frsize)))
+    }
+
+    fn used_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let mut bytes = 0;
+        each_file(dir, &mut |path| {
+            use std::os::unix::fs::MetadataExt;
+            match fs::metadata(path) {
+                Ok(metadata) => bytes += metadata.blocks() * 512,
+                // Logs and snapshots come and go meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return named(path, Err(error)),
+            }
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    fn drop_cached(&self, dir: &Path) -> io::Result<()> {
+        each_file(dir, &mut |path| {
+            let file = named(path, File::open(path))?;
+            let advice = rustix::fs::Advice::DontNeed;
+            named(path, rustix::fs::fadvise(&file, 0, None, advice).map_err(io::Error::from))
+        })
+    }
+
     fn simulated(&self) -> bool {
         false
     }
+}
+
+/// Calls `f` with every file in `dir` and below.
+fn each_file(dir: &Path, f: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => named(dir, entries)?,
+    };
+    for entry in entries {
+        let entry = named(dir, entry)?;
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => each_file(&entry.path(), f)?,
+            Ok(kind) if kind.is_file() => f(&entry.path())?,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return named(&entry.path(), Err(error)),
+        }
+    }
+    Ok(())
 }

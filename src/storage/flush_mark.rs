@@ -1,6 +1,6 @@
-//! How far the write-ahead log was flushed, beside sled's own files.
+//! How far the write-ahead log was flushed, beside the engine's own files.
 //!
-//! When sled's newest bytes are damaged it comes up with an earlier state and says nothing. The
+//! An engine whose newest bytes are damaged comes up with an earlier state and says nothing. The
 //! number of the last flushed batch, written here after each flush, tells such a state from a whole
 //! one. The mark is not synced by itself: it never runs ahead of the log; a power loss may leave it
 //! some seconds behind, a process crash never does.
@@ -16,6 +16,7 @@ const MARK_BYTES: usize = 12;
 pub(super) struct FlushMark {
     file: File,
     batch: u64,
+    new: bool,
 }
 
 fn encode(batch: u64) -> [u8; MARK_BYTES] {
@@ -35,7 +36,7 @@ impl FlushMark {
         file.read_to_end(&mut bytes)?;
         // No bytes, or zeros: the power went before the first mark reached the device.
         if bytes.iter().all(|b| *b == 0) && bytes.len() <= MARK_BYTES {
-            let mut mark = FlushMark { file, batch: 0 };
+            let mut mark = FlushMark { file, batch: 0, new: true };
             mark.write(0)?;
             mark.file.sync_all()?;
             return Ok(mark);
@@ -45,7 +46,12 @@ impl FlushMark {
         if bytes != encode(number) {
             return Err(damaged());
         }
-        Ok(FlushMark { file, batch: number })
+        Ok(FlushMark { file, batch: number, new: false })
+    }
+
+    /// Whether there was none, or an empty one.
+    pub(super) fn is_new(&self) -> bool {
+        self.new
     }
 
     /// Number of the last batch known to be flushed.
@@ -75,7 +81,10 @@ mod tests {
     fn is_kept_and_damage_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("flushed");
-        FlushMark::open(&path).unwrap().advance(7).unwrap();
+        let mut mark = FlushMark::open(&path).unwrap();
+        assert!(mark.is_new());
+        mark.advance(7).unwrap();
+        assert!(!FlushMark::open(&path).unwrap().is_new());
         assert_eq!(FlushMark::open(&path).unwrap().batch(), 7);
         for offset in 0..MARK_BYTES {
             let mut bytes = encode(7);

@@ -1,34 +1,25 @@
 //! The one thread that writes and flushes the logs of all groups (group commit).
 //!
-//! It takes everything queued, applies it as one sled batch, flushes once, and then acknowledges
-//! each change in the order submitted. sled gains nothing from concurrent flushes.
+//! It takes everything queued, writes it as one batch of the engine, flushes once, and then
+//! acknowledges each change in the order submitted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::engine::{Change, Engine, Until};
 use super::flush_mark::FlushMark;
 use super::log_state::LogState;
-use super::sled_files::SledFiles;
-use super::sled_record::{self as record, Manifest};
-use super::wal::{Done, Error, WalOp};
+use super::store_record::{self as record, Manifest};
+use super::wal::{Done, Error, FlushMode, WalOp};
 use crate::types::clock::{Instant, now};
-use crate::types::limits::{WAL_BATCH_BYTES_MAX, WAL_MANIFESTS_KEPT, WAL_QUEUE_MAX};
+use crate::types::limits::{
+    WAL_BATCH_BYTES_MAX, WAL_MANIFEST_FULL_EVERY, WAL_MANIFESTS_KEPT, WAL_QUEUE_MAX,
+};
 use crate::types::metrics::Metrics;
 use crate::types::{LogKey, limits};
-
-/// When a change is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FlushMode {
-    /// After the flush that made it durable (`wal`).
-    Always,
-    /// After it was handed to the kernel, so that a killed process keeps it; the flush to the
-    /// device follows within this time (`wal-async`).
-    Every(Duration),
-}
 
 /// Work for the flusher.
 pub(super) enum Item {
@@ -155,16 +146,17 @@ impl Item {
 }
 
 /// The flusher's own side.
-pub(super) struct Flusher {
+pub(super) struct Flusher<E> {
     pub(super) shared: Arc<Shared>,
-    pub(super) db: sled::Db,
+    pub(super) engine: Arc<E>,
     pub(super) path: std::path::PathBuf,
     pub(super) mode: FlushMode,
-    pub(super) files: SledFiles,
     pub(super) mark: FlushMark,
     /// Number of the next batch.
     pub(super) next_batch: u64,
-    /// Something was handed to sled that did not reach the device.
+    /// Number of the last record of each log, opened or not; 0: removed.
+    pub(super) reach: BTreeMap<LogKey, u64>,
+    /// Something was handed to the engine that did not reach the device.
     pub(super) dirty: bool,
     /// When it must be; set under `FlushMode::Every` and at the end.
     pub(super) flush_by: Option<Instant>,
@@ -173,10 +165,10 @@ pub(super) struct Flusher {
 /// An acknowledgement that is due, with its outcome as far as it is known.
 type Due = Vec<(LogKey, Done, Result<(), Error>)>;
 
-/// One sled batch in the making.
+/// One batch in the making.
 #[derive(Default)]
 struct Plan {
-    batch: sled::Batch,
+    changes: Vec<Change>,
     manifest: Manifest,
     due: Due,
     records: usize,
@@ -184,7 +176,7 @@ struct Plan {
     urgent: bool,
 }
 
-impl Flusher {
+impl<E: Engine> Flusher<E> {
     /// Runs until the log is closed and its queue empty. A panic in it breaks the store, so that no
     /// caller waits for an acknowledgement that cannot come.
     pub(super) fn run(mut self) {
@@ -201,24 +193,32 @@ impl Flusher {
     fn serve(&mut self) {
         while let Some(items) = self.wait() {
             let mut plan = self.plan(items);
-            // sled asserts on some kinds of damage: a panic in it is a failure of the store, not
-            // of the node. State after it is not used again: the store is broken for good.
-            let written = std::panic::catch_unwind(AssertUnwindSafe(|| self.write(&mut plan)))
-                .unwrap_or_else(|_| {
-                    let detail = "sled panicked while writing".to_owned();
-                    Err(Error::DamagedStore { path: self.path.clone(), detail })
-                });
-            if let Err(error) = &written {
-                self.dirty = false;
-                self.flush_by = None;
-                if self.shared.break_with(error) {
-                    tracing::error!(%error, path = %self.path.display(), "write-ahead log failed");
-                }
-            }
+            let written = self.guarded(|flusher| flusher.write(&mut plan));
             for (_, done, planned) in plan.due {
                 done(planned.and_then(|()| written.clone()));
             }
+            if written.is_ok() {
+                // Its failure breaks the store: the next change says so.
+                let _ = self.guarded(|flusher| flusher.engine.tidy());
+            }
         }
+    }
+
+    /// Uses the engine, which may assert on damage and on a device that refuses: a panic in it is
+    /// a failure of the store, not of the node. State after a failure is not used again.
+    fn guarded(&mut self, f: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| f(self))).unwrap_or_else(|_| {
+            let detail = format!("{} panicked while writing", E::NAME);
+            Err(Error::DamagedStore { path: self.path.clone(), detail })
+        });
+        if let Err(error) = &done {
+            self.dirty = false;
+            self.flush_by = None;
+            if self.shared.break_with(error) {
+                tracing::error!(%error, path = %self.path.display(), "write-ahead log failed");
+            }
+        }
+        done
     }
 
     /// Waits for work. An empty batch means a flush is due; `None` the end.
@@ -260,8 +260,10 @@ impl Flusher {
                 Item::Remove { key, done } => {
                     // What was queued before it would go at once: it is not written at all.
                     waiting.remove(&key);
-                    let removed = self.plan_remove(&mut logs, key, &mut plan);
-                    plan.due.push((key, done, removed));
+                    logs.remove(&key);
+                    plan.manifest.push((key, 0));
+                    plan.changes.push(Change::Remove { log: key });
+                    plan.due.push((key, done, Ok(())));
                     plan.urgent = true;
                 }
             }
@@ -281,9 +283,11 @@ impl Flusher {
         plan: &mut Plan,
     ) {
         let planned = match logs.get_mut(&key) {
-            Some(log) => log.plan(ops, &mut plan.batch).map(|()| log.last_seq()).inspect_err(|e| {
-                log.poison(e.clone());
-            }),
+            Some(log) => {
+                log.plan(ops, &mut plan.changes).map(|()| log.last_seq()).inspect_err(|e| {
+                    log.poison(e.clone());
+                })
+            }
             None => {
                 let detail = format!("{key} was not opened");
                 Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, detail).into())
@@ -299,59 +303,53 @@ impl Flusher {
         }
     }
 
-    fn plan_remove(
-        &self,
-        logs: &mut BTreeMap<LogKey, LogState>,
-        key: LogKey,
-        plan: &mut Plan,
-    ) -> Result<(), Error> {
-        logs.remove(&key);
-        plan.manifest.retain(|(log, _)| *log != key);
-        for k in self.db.scan_prefix(record::log_key(key)).keys() {
-            plan.batch.remove(k.map_err(|e| sled_error(&self.path, e))?);
-        }
-        plan.manifest.push((key, 0));
-        Ok(())
-    }
-
-    /// Writes down which logs the batch reaches how far: if sled loses some of the newest values
-    /// and keeps others, the logs that fell behind are known at the next start.
+    /// Writes down which logs the batch reaches how far: if the engine loses some of the newest
+    /// values and keeps others, the logs that fell behind are known at the next start. Every few
+    /// batches it names all logs, so that a log that is lost as a whole is known as well.
     fn plan_manifest(&mut self, plan: &mut Plan) {
         if plan.manifest.is_empty() {
             return;
         }
-        let key = record::manifest_key(self.next_batch);
-        plan.batch.insert(&key[..], record::encode_manifest(&key, &plan.manifest));
-        if let Some(old) = self.next_batch.checked_sub(WAL_MANIFESTS_KEPT) {
-            plan.batch.remove(&record::manifest_key(old)[..]);
+        let batch = self.next_batch;
+        self.reach.extend(plan.manifest.iter().copied());
+        if batch.is_multiple_of(WAL_MANIFEST_FULL_EVERY) {
+            self.reach.retain(|_, seq| *seq > 0);
+            plan.manifest = self.reach.iter().map(|(log, seq)| (*log, *seq)).collect();
         }
+        let value = record::encode_manifest(&record::manifest_key(batch), &plan.manifest);
+        let keep_from = (batch + 1).saturating_sub(WAL_MANIFESTS_KEPT);
+        plan.changes.push(Change::Manifest { batch, keep_from, value });
         self.next_batch += 1;
     }
 
     fn write(&mut self, plan: &mut Plan) -> Result<(), Error> {
         self.shared.check()?;
         let started = now();
-        if !plan.manifest.is_empty() {
-            let batch = std::mem::take(&mut plan.batch);
-            self.db.apply_batch(batch).map_err(|e| sled_error(&self.path, e))?;
-            self.dirty = true;
-        }
+        let changes = std::mem::take(&mut plan.changes);
+        self.dirty |= !changes.is_empty();
         if let FlushMode::Every(interval) = self.mode
             && self.dirty
         {
             self.flush_by.get_or_insert(started + interval);
         }
-        let due = self.flush_by.is_some_and(|by| by <= started);
-        if !plan.urgent && !due {
-            return Ok(());
-        }
-        // Persist, then reply: the acknowledgements follow when this returns. sled's flush hands
-        // its buffers to the kernel, which a killed process does not lose; the sync, to the device.
-        self.db.flush().map_err(|e| sled_error(&self.path, e))?;
-        if due || self.mode == FlushMode::Always {
-            self.files.sync()?;
-            self.dirty = false;
-            self.flush_by = None;
+        let until = if self.flush_by.is_some_and(|by| by <= started)
+            || (plan.urgent && self.mode == FlushMode::Always)
+        {
+            Until::Device
+        } else if plan.urgent {
+            Until::Kernel
+        } else {
+            Until::Buffer
+        };
+        // Persist, then reply: the acknowledgements follow when this returns.
+        self.engine.write(changes, until)?;
+        match until {
+            Until::Buffer => return Ok(()),
+            Until::Kernel => {}
+            Until::Device => {
+                self.dirty = false;
+                self.flush_by = None;
+            }
         }
         self.mark.advance(self.next_batch - 1)?;
         let seconds = now().saturating_duration_since(started).as_secs_f64();
@@ -361,21 +359,11 @@ impl Flusher {
     }
 }
 
-/// What sled's error means for the logs in `path`.
-pub(super) fn sled_error(path: &std::path::Path, error: sled::Error) -> Error {
-    let text = format!("{}: {error}", path.display());
-    match error {
-        sled::Error::Io(e) => std::io::Error::new(e.kind(), text).into(),
-        sled::Error::CollectionNotFound(_)
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_)
-        | sled::Error::Corruption { .. } => {
-            Error::DamagedStore { path: path.to_owned(), detail: error.to_string() }
-        }
-    }
-}
-
 const _: () = assert!(
     limits::BATCHES_IN_FLIGHT_MAX * (limits::SHARDS_MAX as usize + 1) < WAL_QUEUE_MAX,
     "what all groups have in flight fits the queue"
+);
+const _: () = assert!(
+    WAL_MANIFEST_FULL_EVERY * 2 <= WAL_MANIFESTS_KEPT,
+    "one of the manifests kept names all logs"
 );

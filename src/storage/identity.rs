@@ -192,6 +192,22 @@ impl Identity {
         Ok(disk::replace(self.disk.as_ref(), &self.path, &bytes)?)
     }
 
+    /// Whether the directory is still this store: a file system that was unmounted, or another one
+    /// in its place, must not be taken for an empty one.
+    ///
+    /// # Errors
+    /// `Damaged` naming the file if it is gone, unreadable or of another store.
+    pub fn check(&self) -> Result<(), Error> {
+        let damaged = |detail: String| Error::Damaged { path: self.path.clone(), detail };
+        let found = disk::read_small(self.disk.as_ref(), &self.path, BYTES_MAX)?
+            .ok_or_else(|| damaged("it is gone".to_owned()))?;
+        let (store_id, _, _) = decode(found).map_err(|e| damaged(e.to_string()))?;
+        if store_id != self.store_id {
+            return Err(damaged(format!("it belongs to store {store_id:032x}")));
+        }
+        Ok(())
+    }
+
     /// The last thing before the process ends, after every log was closed.
     pub fn mark_clean(&self) -> Result<(), Error> {
         self.write(true)
@@ -205,8 +221,9 @@ impl Identity {
 
     /// Writes are lost (a damaged log was moved aside): remembered durably until it is told.
     pub fn note_loss(&self) -> Result<(), Error> {
-        self.loss_untold.store(true, Ordering::Release);
-        self.write(false)
+        let before = self.loss_untold.swap(true, Ordering::AcqRel);
+        // What is not on the disk is not remembered: whoever asks again must not find it done.
+        self.write(false).inspect_err(|_| self.loss_untold.store(before, Ordering::Release))
     }
 
     /// The cluster knows that this store's replicas are lost.
@@ -229,13 +246,25 @@ impl DirLock {
     pub fn acquire(dir: &Path) -> Result<Self, Error> {
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", dir.display()));
         std::fs::create_dir_all(dir).map_err(named)?;
-        let file = File::options()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(dir.join("lock"))
-            .map_err(named)?;
-        match file.try_lock() {
+        let path = dir.join("lock");
+        if let Err(error) = File::options().write(true).create_new(true).open(&path)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(named(error).into());
+        }
+        // Held open for reading: a file open for writing keeps a file system from becoming
+        // read-only, which an operator may want after a fault.
+        let file = File::open(&path).map_err(named)?;
+        // Network file systems lock only what is open for writing.
+        let (file, locked) = match file.try_lock() {
+            Err(TryLockError::Error(_)) => {
+                let file = File::options().write(true).open(&path).map_err(named)?;
+                let locked = file.try_lock();
+                (file, locked)
+            }
+            locked => (file, locked),
+        };
+        match locked {
             Ok(()) => Ok(DirLock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse(dir.to_owned())),
             Err(TryLockError::Error(error)) => Err(named(error).into()),

@@ -8,23 +8,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::sled_wal::{FlushMode, SledWal};
-use super::wal::{Wal, WalOp};
-use super::wal_suite::{entries, key, submit};
+use super::raft_engine_wal::RaftEngineWal;
+use super::sled_wal::SledWal;
+use super::wal::{FlushMode, Wal, WalOp};
+use super::wal_suite::{entries, key, small, submit};
 use crate::types::metrics::Metrics;
 
 const DIR: &str = "RAFTCACHE_TEST_WAL_DIR";
 const LOGS: u64 = 4;
 
 const MODE: &str = "RAFTCACHE_TEST_WAL_MODE";
+const ENGINE: &str = "RAFTCACHE_TEST_WAL_ENGINE";
 
-fn open(path: &Path, mode: &str) -> Arc<SledWal> {
+fn open(path: &Path, engine: &str, mode: &str) -> Arc<dyn Wal> {
     let mode = match mode {
         "always" => FlushMode::Always,
         // So long that no flush to the device comes to its help.
         _ => FlushMode::Every(Duration::from_secs(3600)),
     };
-    SledWal::open(path, Metrics::new(), mode).unwrap()
+    match engine {
+        "sled" => SledWal::open(path, Metrics::new(), mode).unwrap(),
+        "raft-engine" => RaftEngineWal::open(path, Metrics::new(), mode).unwrap(),
+        // Files are closed and given back all the time.
+        _ => RaftEngineWal::open_with(path, Metrics::new(), mode, &small()).unwrap(),
+    }
 }
 
 /// Writes for ever in `$RAFTCACHE_TEST_WAL_DIR`, printing each acknowledged entry; only a child of
@@ -33,7 +40,8 @@ fn open(path: &Path, mode: &str) -> Arc<SledWal> {
 #[ignore = "run by a_killed_process_keeps_what_it_acknowledged"]
 fn child_that_writes_until_it_is_killed() {
     let dir = std::env::var(DIR).unwrap();
-    let wal = open(Path::new(&dir), &std::env::var(MODE).unwrap());
+    let engine = std::env::var(ENGINE).unwrap();
+    let wal = open(Path::new(&dir), &engine, &std::env::var(MODE).unwrap());
     let out = Arc::new(parking_lot::Mutex::new(std::io::stdout()));
     let threads: Vec<_> = (1..=LOGS)
         .map(|replica| {
@@ -62,15 +70,26 @@ fn child_that_writes_until_it_is_killed() {
 
 #[test]
 fn a_killed_process_keeps_what_it_acknowledged() {
-    kill_and_look("always");
+    kill_and_look("sled", "always");
 }
 
 #[test]
 fn a_killed_process_keeps_what_it_acknowledged_before_the_device_has_it() {
-    kill_and_look("every");
+    kill_and_look("sled", "every");
 }
 
-fn kill_and_look(mode: &str) {
+#[test]
+fn a_killed_process_keeps_what_it_acknowledged_on_raft_engine() {
+    kill_and_look("raft-engine", "always");
+    kill_and_look("raft-engine, small files", "always");
+}
+
+#[test]
+fn a_killed_process_keeps_what_it_acknowledged_before_the_device_has_it_on_raft_engine() {
+    kill_and_look("raft-engine", "every");
+}
+
+fn kill_and_look(engine: &str, mode: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("wal");
     let mut total = 0;
@@ -80,6 +99,7 @@ fn kill_and_look(mode: &str) {
             .args(["--ignored", "--nocapture", "--test-threads=1"])
             .env(DIR, &path)
             .env(MODE, mode)
+            .env(ENGINE, engine)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -100,7 +120,7 @@ fn kill_and_look(mode: &str) {
         }
         assert!(!child.wait().unwrap().success());
         total += count;
-        let wal = open(&path, mode);
+        let wal = open(&path, engine, mode);
         for replica in 1..=LOGS {
             let found = wal.open(key(1, replica)).unwrap();
             let last = found.records.last().map(|r| r.index);
@@ -112,5 +132,5 @@ fn kill_and_look(mode: &str) {
         }
         wal.close().unwrap();
     }
-    println!("{mode}: {total} acknowledged entries, 6 kills, none lost");
+    println!("{engine}, {mode}: {total} acknowledged entries, 6 kills, none lost");
 }

@@ -1,10 +1,11 @@
-//! What `sled_wal` knows of one log while it runs: which records there are, and what they need.
+//! What is known of one log while it runs: which records an engine has of it, and what they need.
 
 use std::collections::VecDeque;
 
+use super::engine::{Change, Stored};
 use super::log_image::{LogImage, check_append};
-use super::sled_record::{self as record, Head};
-use super::wal::{Error, LogRecord, WalOp};
+use super::store_record::{self as record, Head};
+use super::wal::{Error, LogRecord, Recovered, WalOp};
 use crate::types::LogKey;
 
 /// Bytes of entries after which a record is closed and the next begun. Well below sled's segment
@@ -92,52 +93,9 @@ impl LogState {
         self.poison.clone().map_or(Ok(()), Err)
     }
 
-    /// Rebuilds a log from its head and records, given in the order of their keys.
-    pub(super) fn replay(
-        key: LogKey,
-        pairs: impl Iterator<Item = Result<(sled::IVec, sled::IVec), Error>>,
-    ) -> Result<(Self, LogImage), Error> {
-        let damaged = |detail: String| Error::Damaged { log: key, detail };
-        let mut state = LogState::fresh(key);
-        let mut image = LogImage::default();
-        for pair in pairs {
-            let (k, v) = pair?;
-            match record::seq_of(&k).map_err(|e| damaged(e.to_string()))? {
-                None => {
-                    let head =
-                        record::decode_head(&k, &v).map_err(|e| damaged(format!("head: {e}")))?;
-                    if head.first_seq == 0 {
-                        return Err(damaged("head: sequence number 0".to_owned()));
-                    }
-                    state.next_seq = head.first_seq;
-                    image = head.clone().into();
-                    state.head = head;
-                }
-                Some(seq) => {
-                    let ops = record::decode_record(&k, &v)
-                        .map_err(|e| damaged(format!("record {seq}: {e}")))?;
-                    if seq != state.next_seq {
-                        let expected = state.next_seq;
-                        return Err(damaged(format!("record {expected} missing, {seq} found")));
-                    }
-                    state.next_seq += 1;
-                    state.live.push_back(highest_index(&ops));
-                    for op in ops {
-                        image.apply(op).map_err(|e| damaged(format!("record {seq}: {e}")))?;
-                    }
-                }
-            }
-        }
-        state.head.purged.clone_from(&image.purged);
-        state.head.vote.clone_from(&image.vote);
-        state.head.committed.clone_from(&image.committed);
-        state.last_index = image.last_index();
-        Ok((state, image))
-    }
-
-    /// Adds `ops` to `batch`. Fails, changing nothing, if the log is poisoned or the entries do not
+    /// Adds what `ops` change to `changes`. Fails, changing nothing, if the log is poisoned or the entries do not
     /// continue it.
-    pub(super) fn plan(&mut self, ops: Vec<WalOp>, batch: &mut sled::Batch) -> Result<(), Error> {
+    pub(super) fn plan(&mut self, ops: Vec<WalOp>, changes: &mut Vec<Change>) -> Result<(), Error> {
         self.check()?;
         self.check_order(&ops)?;
         let mut purges = false;
@@ -146,12 +104,13 @@ impl LogState {
             self.note(op);
         }
         for packed in pack(ops) {
-            let key = record::record_key(self.key, self.next_seq);
-            batch.insert(&key[..], record::encode_record(&key, &packed));
+            let (log, seq) = (self.key, self.next_seq);
+            let value = record::encode_record(&record::record_key(log, seq), &packed);
+            changes.push(Change::Record { log, seq, value });
             self.live.push_back(highest_index(&packed));
             self.next_seq += 1;
         }
-        self.delete_old(purges, batch);
+        self.delete_old(purges, changes);
         assert_eq!(
             self.head.first_seq + self.live.len() as u64,
             self.next_seq,
@@ -217,19 +176,74 @@ impl LogState {
 
     /// Deletes the oldest records whose entries are all purged. What else they said stands in the
     /// head, which is written in the same batch; replaying younger records over it ends the same.
-    fn delete_old(&mut self, purges: bool, batch: &mut sled::Batch) {
+    fn delete_old(&mut self, purges: bool, changes: &mut Vec<Change>) {
         let floor = self.purge_index();
         let deletable = self.live.iter().take_while(|highest| **highest <= floor).count();
         if deletable == 0 || (!purges && deletable < DELETABLE_MAX) {
             return;
         }
-        for _ in 0..deletable {
-            batch.remove(&record::record_key(self.key, self.head.first_seq)[..]);
-            self.live.pop_front();
-            self.head.first_seq += 1;
+        let first = self.head.first_seq;
+        self.live.drain(..deletable);
+        self.head.first_seq += deletable as u64;
+        let head = record::encode_head(&record::log_key(self.key), &self.head);
+        changes.push(Change::Cut { log: self.key, seqs: first..self.head.first_seq, head });
+    }
+}
+
+/// Rebuilds a log from what an engine shows of it.
+#[derive(Debug)]
+pub(super) struct Replay {
+    state: LogState,
+    image: LogImage,
+    fresh: bool,
+}
+
+impl Replay {
+    pub(super) fn new(key: LogKey) -> Self {
+        Replay { state: LogState::fresh(key), image: LogImage::default(), fresh: true }
+    }
+
+    /// Takes the next part; `Damaged` if it is not as it was written or not the next.
+    pub(super) fn visit(&mut self, stored: Stored<'_>) -> Result<(), Error> {
+        self.fresh = false;
+        let log = self.state.key;
+        let damaged = |detail: String| Error::Damaged { log, detail };
+        match stored {
+            Stored::Head(value) => {
+                let head = record::decode_head(&record::log_key(log), value)
+                    .map_err(|e| damaged(format!("head: {e}")))?;
+                if head.first_seq == 0 {
+                    return Err(damaged("head: sequence number 0".to_owned()));
+                }
+                self.state.next_seq = head.first_seq;
+                self.image = head.clone().into();
+                self.state.head = head;
+            }
+            Stored::Record(seq, value) => {
+                let expected = self.state.next_seq;
+                if seq != expected {
+                    return Err(damaged(format!("record {expected} missing, {seq} found")));
+                }
+                let ops = record::decode_record(&record::record_key(log, seq), value)
+                    .map_err(|e| damaged(format!("record {seq}: {e}")))?;
+                self.state.next_seq += 1;
+                self.state.live.push_back(highest_index(&ops));
+                for op in ops {
+                    self.image.apply(op).map_err(|e| damaged(format!("record {seq}: {e}")))?;
+                }
+            }
         }
-        let key = record::log_key(self.key);
-        batch.insert(&key[..], record::encode_head(&key, &self.head));
+        Ok(())
+    }
+
+    /// The log as the flusher needs it, and as the Raft layer does.
+    pub(super) fn finish(self) -> (LogState, Recovered) {
+        let Replay { mut state, image, fresh } = self;
+        state.head.purged.clone_from(&image.purged);
+        state.head.vote.clone_from(&image.vote);
+        state.head.committed.clone_from(&image.committed);
+        state.last_index = image.last_index();
+        (state, Recovered { fresh, ..image.into_recovered() })
     }
 }
 

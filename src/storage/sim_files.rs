@@ -28,6 +28,10 @@ struct State {
     /// Counts crashes: writers of an earlier life are dead.
     epoch: Arc<Mutex<u64>>,
     random: u64,
+    /// What every change is answered with while it is set.
+    failing: Arc<Mutex<Option<io::ErrorKind>>>,
+    /// Bytes that may still be written, as `free_bytes` says; not counted down.
+    free_bytes: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -45,8 +49,25 @@ impl SimFiles {
             dirs: BTreeSet::new(),
             epoch: Arc::default(),
             random: seed,
+            failing: Arc::default(),
+            free_bytes: None,
         };
         Arc::new(SimFiles { state: Mutex::new(state) })
+    }
+
+    /// From now on every change is answered with this error, also after a crash; `None` ends it.
+    pub fn set_failing(&self, failing: Option<io::ErrorKind>) {
+        *self.state.lock().failing.lock() = failing;
+    }
+
+    /// What `free_bytes` says.
+    pub fn set_free_bytes(&self, bytes: Option<u64>) {
+        self.state.lock().free_bytes = bytes;
+    }
+
+    /// Names of all files, for tests that look for leftovers.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state.lock().names.keys().cloned().collect()
     }
 
     /// The node loses power: names and bytes that were not synced are gone (of the bytes a seeded
@@ -81,6 +102,10 @@ impl SimFiles {
     }
 }
 
+fn check(failing: &Mutex<Option<io::ErrorKind>>) -> io::Result<()> {
+    failing.lock().map_or(Ok(()), |kind| Err(kind.into()))
+}
+
 fn not_found(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{}: no such file", path.display()))
 }
@@ -90,10 +115,12 @@ struct SimWriter {
     content: Arc<Mutex<Content>>,
     epoch: Arc<Mutex<u64>>,
     born: u64,
+    failing: Arc<Mutex<Option<io::ErrorKind>>>,
 }
 
 impl SimWriter {
     fn alive(&self) -> io::Result<()> {
+        check(&self.failing)?;
         if *self.epoch.lock() == self.born {
             Ok(())
         } else {
@@ -145,6 +172,7 @@ impl FileReader for SimReader {
 impl Disk for SimFiles {
     fn create(&self, path: &Path) -> io::Result<Box<dyn FileWriter>> {
         let mut state = self.state.lock();
+        check(&state.failing)?;
         if path.parent().is_none_or(|dir| !state.dirs.contains(dir)) {
             return Err(not_found(path));
         }
@@ -152,7 +180,8 @@ impl Disk for SimFiles {
         state.names.insert(path.to_owned(), Arc::clone(&content));
         let epoch = Arc::clone(&state.epoch);
         let born = *epoch.lock();
-        Ok(Box::new(SimWriter { content, epoch, born }))
+        let failing = Arc::clone(&state.failing);
+        Ok(Box::new(SimWriter { content, epoch, born, failing }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn FileReader>> {
@@ -162,13 +191,20 @@ impl Disk for SimFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        check(&state.failing)?;
         let content = state.names.remove(from).ok_or_else(|| not_found(from))?;
         state.names.insert(to.to_owned(), content);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.state.lock().names.remove(path).map(|_| ()).ok_or_else(|| not_found(path))
+        let mut state = self.state.lock();
+        // A full disk can be tidied; one that is read-only cannot.
+        match *state.failing.lock() {
+            Some(kind) if kind != io::ErrorKind::StorageFull => return Err(kind.into()),
+            Some(_) | None => {}
+        }
+        state.names.remove(path).map(|_| ()).ok_or_else(|| not_found(path))
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
@@ -188,10 +224,25 @@ impl Disk for SimFiles {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        check(&state.failing)?;
         let State { names, durable, .. } = &mut *state;
         durable.retain(|path, _| path.parent() != Some(dir));
         let inside = names.iter().filter(|(path, _)| path.parent() == Some(dir));
         durable.extend(inside.map(|(path, content)| (path.clone(), Arc::clone(content))));
+        Ok(())
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> io::Result<Option<u64>> {
+        Ok(self.state.lock().free_bytes)
+    }
+
+    fn used_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let state = self.state.lock();
+        let inside = state.names.iter().filter(|(path, _)| path.starts_with(dir));
+        Ok(inside.map(|(_, content)| content.lock().bytes.len() as u64).sum())
+    }
+
+    fn drop_cached(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
     }
 

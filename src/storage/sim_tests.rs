@@ -10,11 +10,12 @@ use bytes::Bytes;
 use super::disk::{Disk, RealDisk, offload, read_small, replace};
 use super::flusher::{Item, Shared};
 use super::log_state::LogState;
+use super::raft_engine_wal::RaftEngineWal;
 use super::sim_files::SimFiles;
 use super::sim_wal::{SimDisk, SimWal};
 use super::sled_wal::{FlushMode, SledWal, open_db};
 use super::wal::{Error, Wal, WalOp};
-use super::wal_suite::{entries, key, submit};
+use super::wal_suite::{entries, key, small, submit};
 use crate::types::clock::now;
 use crate::types::limits::WAL_QUEUE_MAX;
 use crate::types::metrics::Metrics;
@@ -133,11 +134,16 @@ async fn offload_gives_the_result_on_both_disks() {
 
 #[test]
 fn many_logs_share_a_flush() {
+    let (sled, raft_engine) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, b) = (Metrics::new(), Metrics::new());
+    let mode = FlushMode::Always;
+    share_a_flush(SledWal::open(sled.path(), Arc::clone(&a), mode).unwrap(), &a);
+    share_a_flush(RaftEngineWal::open(raft_engine.path(), Arc::clone(&b), mode).unwrap(), &b);
+}
+
+fn share_a_flush(wal: Arc<dyn Wal>, metrics: &Metrics) {
     const CALLERS: u64 = 64;
     const EACH: u64 = 40;
-    let dir = tempfile::tempdir().unwrap();
-    let metrics = Metrics::new();
-    let wal = SledWal::open(dir.path(), Arc::clone(&metrics), FlushMode::Always).unwrap();
     let started = now();
     std::thread::scope(|scope| {
         for replica in 1..=CALLERS {
@@ -213,17 +219,23 @@ fn a_truncated_log_that_only_votes_does_not_grow() {
 #[test]
 fn a_large_entry_survives() {
     let dir = tempfile::tempdir().unwrap();
+    let open = |engine| -> Arc<dyn Wal> {
+        let (path, mode) = (dir.path().join(engine), FlushMode::Always);
+        match engine {
+            "sled" => SledWal::open(&path, Metrics::new(), mode).unwrap(),
+            _ => RaftEngineWal::open_with(&path, Metrics::new(), mode, &small()).unwrap(),
+        }
+    };
     let k = key(1, 1);
     let written = entries(1, 0, 3, 1_500_000);
-    {
-        let wal = SledWal::open(dir.path(), Metrics::new(), FlushMode::Always).unwrap();
+    for engine in ["sled", "raft-engine"] {
+        let wal = open(engine);
         wal.open(k).unwrap();
         let op = WalOp::Append(written.clone());
         submit(wal.as_ref(), k, op).blocking_recv().unwrap().unwrap();
         wal.close().unwrap();
+        assert!(open(engine).open(k).unwrap().records == written);
     }
-    let wal = SledWal::open(dir.path(), Metrics::new(), FlushMode::Always).unwrap();
-    assert!(wal.open(k).unwrap().records == written);
 }
 
 #[test]
@@ -247,6 +259,30 @@ fn after_a_failure_of_the_device_every_log_is_refused() {
         assert!(matches!(put(2, 1), Err(Error::Io(_))));
         assert!(matches!(wal.remove(key(1, 2)), Err(Error::Io(_))));
         assert!(matches!(wal.close(), Err(Error::Io(_))));
+    }
+}
+
+#[test]
+fn after_a_failure_of_the_device_every_log_of_raft_engine_is_refused() {
+    for mode in [FlushMode::Always, FlushMode::Every(Duration::from_millis(1))] {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = RaftEngineWal::open_with(dir.path(), Metrics::new(), mode, &small()).unwrap();
+        let put = |replica, index| {
+            let answer = submit(wal.as_ref(), key(1, replica), append(index, 1));
+            answer.blocking_recv().unwrap()
+        };
+        for replica in 1..=2 {
+            wal.open(key(1, replica)).unwrap();
+            put(replica, 0).unwrap();
+        }
+        // The next file cannot be made.
+        std::fs::remove_dir_all(dir.path().join("raft-engine")).unwrap();
+        let failed = (1..).find_map(|index| put(1, index).err()).unwrap();
+        assert!(!matches!(failed, Error::Closed), "{failed}");
+        assert_eq!(put(1, 1000).unwrap_err().to_string(), failed.to_string());
+        assert_eq!(put(2, 1).unwrap_err().to_string(), failed.to_string());
+        assert_eq!(wal.remove(key(1, 2)).unwrap_err().to_string(), failed.to_string());
+        assert!(wal.close().is_err());
     }
 }
 

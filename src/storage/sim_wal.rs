@@ -32,6 +32,8 @@ struct State {
     epoch: u64,
     flushing: bool,
     broken: bool,
+    /// What the device answers while it is set; survives crashes.
+    failing: Option<std::io::ErrorKind>,
     skip_fsync: bool,
     keep_unflushed: bool,
     random: u64,
@@ -65,6 +67,7 @@ impl SimDisk {
             epoch: 0,
             flushing: false,
             broken: false,
+            failing: None,
             skip_fsync: false,
             keep_unflushed: true,
             random: seed,
@@ -128,6 +131,12 @@ impl SimDisk {
         self.state.lock().broken = true;
     }
 
+    /// From now on the device answers every change with this error, also after a crash; `None` ends
+    /// it. What was refused was not written.
+    pub fn set_failing(&self, failing: Option<std::io::ErrorKind>) {
+        self.state.lock().failing = failing;
+    }
+
     /// Flushes so far.
     pub fn flushes(&self) -> u64 {
         self.state.lock().flushes
@@ -139,6 +148,14 @@ fn refused() -> Error {
 }
 
 impl State {
+    /// What the device refuses everything with, if it does.
+    fn refusal(&self) -> Option<Error> {
+        match self.failing {
+            Some(kind) => Some(std::io::Error::from(kind).into()),
+            None => self.broken.then(refused),
+        }
+    }
+
     fn kept_by_crash(&mut self) -> usize {
         if !self.keep_unflushed || next_random(&mut self.random).is_multiple_of(2) {
             return 0;
@@ -186,11 +203,19 @@ impl SimWal {
         Arc::new(SimWal { disk, epoch, flush_delay })
     }
 
+    /// Like `new`, but fails while the device does (see `SimDisk::set_failing`).
+    pub fn open_on(disk: &Arc<SimDisk>, flush_delay: Duration) -> Result<Arc<Self>, Error> {
+        if let Some(kind) = disk.state.lock().failing {
+            return Err(std::io::Error::from(kind).into());
+        }
+        Ok(SimWal::new(Arc::clone(disk), flush_delay))
+    }
+
     fn alive(&self, state: &State) -> Result<(), Error> {
-        match (state.epoch == self.epoch, state.broken) {
+        match (state.epoch == self.epoch, state.refusal()) {
             (false, _) => Err(Error::Closed),
-            (true, true) => Err(refused()),
-            (true, false) => Ok(()),
+            (true, Some(refusal)) => Err(refusal),
+            (true, None) => Ok(()),
         }
     }
 
@@ -215,11 +240,13 @@ impl SimWal {
                     if state.epoch != epoch {
                         return;
                     }
-                    if state.broken {
+                    if let Some(refusal) = state.refusal() {
                         state.flushing = false;
                         let pending = std::mem::take(&mut state.pending);
                         let due = pending.into_iter().filter_map(|p| p.done).collect();
-                        (due, Err(refused()))
+                        // Broken for good, as the trait asks: what follows would leave a gap.
+                        state.broken = true;
+                        (due, Err(refusal))
                     } else {
                         (state.flush(count), Ok(()))
                     }

@@ -1,32 +1,21 @@
-//! The log engine of `wal` and `wal-async` durability, on sled 0.34.7.
-//!
-//! One `Db` for all groups, written and flushed by one thread (`flusher`), which also does the
-//! `fdatasync` that sled leaves out (`sled_files`). Each log is a row of
-//! records numbered without a gap (`sled_record`); sled was seen to lose values in the middle
-//! after its newest file was damaged, so numbers, checksums and the order of entries are checked
-//! at open, and what does not fit is `Error::Damaged`, never a shorter log.
+//! sled 0.34.7 as the engine of the write-ahead log, with the `fdatasync` that it leaves out
+//! (`sled_files`).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
 use std::io;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::flush_mark::FlushMark;
-pub use super::flusher::FlushMode;
-use super::flusher::{Flusher, Item, Shared, sled_error};
-use super::log_state::LogState;
+use super::engine::{Change, Engine, Stored, Until, Visit};
+use super::engine_wal::EngineWal;
+pub use super::engine_wal::quarantine;
 use super::sled_files::SledFiles;
-use super::sled_record as record;
-use super::wal::{Done, Error, Recovered, Wal, WalOp};
+use super::store_record as record;
+use super::wal::Error;
+pub use super::wal::FlushMode;
 use crate::types::LogKey;
-use crate::types::metrics::Metrics;
 
 /// sled's page cache: the logs are read once, at open. Its default is 1 GiB.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
@@ -39,42 +28,21 @@ const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Write-ahead log of a node on sled.
-pub struct SledWal {
-    path: PathBuf,
-    shared: Arc<Shared>,
-    /// What the last batches say of how far each log goes; 0: removed.
-    expected: Mutex<BTreeMap<LogKey, u64>>,
-    /// `None` once closed. Held for moments, never across an await.
-    running: Mutex<Option<Running>>,
-}
+pub type SledWal = EngineWal<Sled>;
 
-/// The parts that end with `close`.
-struct Running {
+/// One sled database. sled gains nothing from concurrent flushes.
+#[derive(Debug)]
+pub struct Sled {
     db: sled::Db,
-    flusher: JoinHandle<()>,
+    path: PathBuf,
+    /// Used by the flusher alone.
+    files: Mutex<SledFiles>,
 }
 
-impl fmt::Debug for SledWal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SledWal").field("path", &self.path).finish_non_exhaustive()
-    }
-}
-
-/// Runs `f`; sled asserts on some kinds of damage, which must not take the node down.
-fn guarded<T>(path: &Path, f: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    std::panic::catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
-        let detail = "sled panicked while reading".to_owned();
-        Err(Error::DamagedStore { path: path.to_owned(), detail })
-    })
-}
-
-/// Opens sled below `path`; a damaged file may make it panic (see `guarded`).
+/// Opens sled below `path`; a damaged file may make it panic.
 pub(super) fn open_db(path: &Path) -> Result<sled::Db, Error> {
-    // sled reports a path that cannot be made in ways that do not name it: make it ourselves.
-    std::fs::create_dir_all(path)
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     let config = sled::Config::new()
-        .path(path.join("sled"))
+        .path(path.join(Sled::NAME))
         .flush_every_ms(None)
         .segment_size(SEGMENT_BYTES)
         .cache_capacity(CACHE_BYTES);
@@ -94,178 +62,116 @@ pub(super) fn open_db(path: &Path) -> Result<sled::Db, Error> {
     }
 }
 
-/// Reads the manifests: how far each log must go at least, and the number of the next batch.
-fn read_manifests(path: &Path, db: &sled::Db) -> Result<(BTreeMap<LogKey, u64>, u64), Error> {
-    let damaged = |detail: String| Error::DamagedStore { path: path.to_owned(), detail };
-    let mut expected = BTreeMap::new();
-    let mut next_batch = None;
-    for pair in db.scan_prefix(record::MANIFEST_PREFIX) {
-        let (k, v) = pair.map_err(|e| sled_error(path, e))?;
-        let batch = record::batch_of(&k).map_err(|e| damaged(format!("manifest key: {e}")))?;
-        let manifest = record::decode_manifest(&k, &v)
-            .map_err(|e| damaged(format!("manifest {batch}: {e}")))?;
-        if next_batch.is_some_and(|next| next != batch) {
-            return Err(damaged(format!("manifest {batch} follows a missing one")));
+impl Sled {
+    fn error(&self, error: sled::Error) -> Error {
+        sled_error(&self.path, error)
+    }
+
+    fn damaged(&self, error: record::Error) -> Error {
+        Error::DamagedStore { path: self.path.clone(), detail: error.to_string() }
+    }
+
+    fn add(&self, change: Change, batch: &mut sled::Batch) -> Result<(), Error> {
+        match change {
+            Change::Record { log, seq, value } => {
+                batch.insert(&record::record_key(log, seq)[..], value);
+            }
+            Change::Cut { log, seqs, head } => {
+                for seq in seqs {
+                    batch.remove(&record::record_key(log, seq)[..]);
+                }
+                batch.insert(&record::log_key(log)[..], head);
+            }
+            Change::Remove { log } => {
+                for key in self.db.scan_prefix(record::log_key(log)).keys() {
+                    batch.remove(key.map_err(|e| self.error(e))?);
+                }
+            }
+            Change::Manifest { batch: number, keep_from, value } => {
+                batch.insert(&record::manifest_key(number)[..], value);
+                // One is added each time, so one is over.
+                if let Some(old) = keep_from.checked_sub(1) {
+                    batch.remove(&record::manifest_key(old)[..]);
+                }
+            }
         }
-        next_batch = Some(batch + 1);
-        expected.extend(manifest);
-    }
-    Ok((expected, next_batch.unwrap_or(1)))
-}
-
-/// Reads the flush mark: a store that ends before it lost what was acknowledged.
-fn open_mark(path: &Path, next_batch: u64) -> Result<FlushMark, Error> {
-    let damaged = |detail: String| Error::DamagedStore { path: path.to_owned(), detail };
-    let mark = FlushMark::open(&path.join("flushed")).map_err(|e| match e.kind() {
-        io::ErrorKind::InvalidData => damaged(e.to_string()),
-        kind => io::Error::new(kind, format!("{}: {e}", path.display())).into(),
-    })?;
-    if mark.batch() >= next_batch {
-        let (flushed, found) = (mark.batch(), next_batch - 1);
-        return Err(damaged(format!("ends at batch {found}, but batch {flushed} was flushed")));
-    }
-    Ok(mark)
-}
-
-impl SledWal {
-    /// Opens or creates the store in the directory `path` and starts its flusher thread.
-    ///
-    /// # Errors
-    /// `Io` naming the path if it is in use by another process or cannot be read or written;
-    /// `DamagedStore` if it is damaged (see `quarantine`). Blocks on the device.
-    pub fn open(path: &Path, metrics: Arc<Metrics>, mode: FlushMode) -> Result<Arc<Self>, Error> {
-        let (db, expected, next_batch, files, mark) = guarded(path, || {
-            let db = open_db(path)?;
-            let (expected, next_batch) = read_manifests(path, &db)?;
-            let mark = open_mark(path, next_batch)?;
-            let files = SledFiles::open(&path.join("sled"))?;
-            Ok((db, expected, next_batch, files, mark))
-        })?;
-        let shared = Arc::new(Shared::new(metrics));
-        let flusher = Flusher {
-            shared: Arc::clone(&shared),
-            db: db.clone(),
-            path: path.to_owned(),
-            mode,
-            files,
-            mark,
-            next_batch,
-            dirty: false,
-            flush_by: None,
-        };
-        let flusher =
-            std::thread::Builder::new().name("wal-flusher".to_owned()).spawn(|| flusher.run())?;
-        Ok(Arc::new(SledWal {
-            path: path.to_owned(),
-            shared,
-            expected: Mutex::new(expected),
-            running: Mutex::new(Some(Running { db, flusher })),
-        }))
-    }
-
-    fn db(&self) -> Result<sled::Db, Error> {
-        self.running.lock().as_ref().map(|r| r.db.clone()).ok_or(Error::Closed)
-    }
-
-    fn read_log(&self, db: &sled::Db, key: LogKey) -> Result<(LogState, Recovered), Error> {
-        let pairs = db
-            .scan_prefix(record::log_key(key))
-            .map(|pair| pair.map_err(|e| sled_error(&self.path, e)));
-        let mut pairs = pairs.peekable();
-        let fresh = pairs.peek().is_none();
-        let (state, image) = LogState::replay(key, pairs)?;
-        let expected = self.expected.lock().get(&key).copied().unwrap_or(0);
-        if state.last_seq() < expected {
-            let detail = format!("ends at record {}, not at {expected}", state.last_seq());
-            return Err(Error::Damaged { log: key, detail });
-        }
-        Ok((state, Recovered { fresh, ..image.into_recovered() }))
+        Ok(())
     }
 }
 
-impl Wal for SledWal {
-    fn open(&self, key: LogKey) -> Result<Recovered, Error> {
-        let db = self.db()?;
-        let (state, recovered) = guarded(&self.path, || self.read_log(&db, key))?;
-        let mut logs = self.shared.logs.lock();
-        if logs.contains_key(&key) {
-            let detail = format!("{key} was opened before by this process");
-            return Err(std::io::Error::new(std::io::ErrorKind::AlreadyExists, detail).into());
+impl Engine for Sled {
+    const NAME: &'static str = "sled";
+    type Sizes = ();
+
+    fn open(path: &Path, (): &()) -> Result<Self, Error> {
+        let db = open_db(path)?;
+        let files = Mutex::new(SledFiles::open(&path.join(Self::NAME))?);
+        Ok(Sled { db, path: path.to_owned(), files })
+    }
+
+    fn manifests(&self) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+        let mut found = Vec::new();
+        for pair in self.db.scan_prefix(record::MANIFEST_PREFIX) {
+            let (key, value) = pair.map_err(|e| self.error(e))?;
+            let batch = record::batch_of(&key).map_err(|e| self.damaged(e))?;
+            found.push((batch, value.to_vec()));
         }
-        logs.insert(key, state);
-        Ok(recovered)
+        Ok(found)
     }
 
-    fn submit(&self, key: LogKey, op: WalOp, done: Done) {
-        self.shared.push(Item::Change { key, op, done });
-    }
-
-    /// Blocks on the device, behind what is queued.
-    fn remove(&self, key: LogKey) -> Result<(), Error> {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        // The receiver waits below, so the send cannot fail while anyone cares for it.
-        let done: Done = Box::new(move |result| drop(sender.send(result)));
-        self.shared.push(Item::Remove { key, done });
-        receiver.recv().map_err(|_| Error::Closed)??;
-        self.expected.lock().remove(&key);
+    fn read(&self, log: LogKey, visit: Visit<'_>) -> Result<(), Error> {
+        for pair in self.db.scan_prefix(record::log_key(log)) {
+            let (key, value) = pair.map_err(|e| self.error(e))?;
+            let seq =
+                record::seq_of(&key).map_err(|e| Error::Damaged { log, detail: e.to_string() })?;
+            visit(match seq {
+                None => Stored::Head(&value),
+                Some(seq) => Stored::Record(seq, &value),
+            })?;
+        }
         Ok(())
     }
 
-    fn keys(&self) -> Result<Vec<LogKey>, Error> {
-        let db = self.db()?;
-        guarded(&self.path, || {
-            let mut found = BTreeSet::new();
-            for key in db.iter().keys() {
-                let key = key.map_err(|e| sled_error(&self.path, e))?;
-                if !key.starts_with(&record::MANIFEST_PREFIX) {
-                    found.insert(record::log_of(&key).map_err(|e| Error::DamagedStore {
-                        path: self.path.clone(),
-                        detail: e.to_string(),
-                    })?);
-                }
+    fn logs(&self) -> Result<BTreeSet<LogKey>, Error> {
+        let mut found = BTreeSet::new();
+        for key in self.db.iter().keys() {
+            let key = key.map_err(|e| self.error(e))?;
+            if !key.starts_with(&record::MANIFEST_PREFIX) {
+                found.insert(record::log_of(&key).map_err(|e| self.damaged(e))?);
             }
-            // A log that vanished is still a log: opening it says that it is damaged.
-            let expected = self.expected.lock();
-            found.extend(expected.iter().filter(|(_, seq)| **seq > 0).map(|(key, _)| *key));
-            Ok(found.into_iter().collect())
-        })
+        }
+        Ok(found)
     }
 
-    /// Blocks on the device. Safe to call again.
-    fn close(&self) -> Result<(), Error> {
-        let Some(running) = self.running.lock().take() else { return self.shared.check() };
-        self.shared.begin_close();
-        let joined = running.flusher.join();
-        if joined.is_err() {
-            let detail = "the flusher panicked".to_owned();
-            return Err(Error::DamagedStore { path: self.path.clone(), detail });
+    fn write(&self, changes: Vec<Change>, until: Until) -> Result<(), Error> {
+        if !changes.is_empty() {
+            let mut batch = sled::Batch::default();
+            for change in changes {
+                self.add(change, &mut batch)?;
+            }
+            self.db.apply_batch(batch).map_err(|e| self.error(e))?;
         }
-        self.shared.check()
+        if until != Until::Buffer {
+            // Hands its buffers to the kernel, which a killed process does not lose.
+            self.db.flush().map_err(|e| self.error(e))?;
+        }
+        if until == Until::Device {
+            self.files.lock().sync()?;
+        }
+        Ok(())
     }
 }
 
-impl Drop for SledWal {
-    fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::error!(%error, path = %self.path.display(), "write-ahead log closed badly");
+/// What sled's error means for the logs in `path`.
+fn sled_error(path: &Path, error: sled::Error) -> Error {
+    let text = format!("{}: {error}", path.display());
+    match error {
+        sled::Error::Io(e) => io::Error::new(e.kind(), text).into(),
+        sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. } => {
+            Error::DamagedStore { path: path.to_owned(), detail: error.to_string() }
         }
     }
-}
-
-/// Moves a damaged directory aside, to `<path>.damaged-<n>` with the first free number, and gives
-/// the new name. Nothing is deleted: the operator may look at it.
-pub fn quarantine(path: &Path) -> io::Result<PathBuf> {
-    for number in 1u32.. {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".damaged-{number}"));
-        let aside = PathBuf::from(name);
-        if !aside.try_exists()? {
-            std::fs::rename(path, &aside)?;
-            if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-                std::fs::File::open(parent)?.sync_all()?;
-            }
-            return Ok(aside);
-        }
-    }
-    Err(io::Error::other("no free name for a damaged directory"))
 }

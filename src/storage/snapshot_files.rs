@@ -1,5 +1,6 @@
 //! Snapshot files: at most one current file for each log key, replaced as a whole.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::disk::{Disk, FileReader};
@@ -36,7 +38,18 @@ pub enum Error {
         /// The limit.
         bytes_max: usize,
     },
+    /// The replica that began it has stopped meanwhile: what it wrote late counts no more.
+    #[error("snapshot of {0}: its replica was stopped")]
+    Stopped(LogKey),
 }
+
+/// Number of a replica's life in this process: each start begins another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Life(u64);
+
+/// The present life of each replica. Held for a look, or for the rename of a file, by blocking
+/// work only.
+pub(super) type Lives = Arc<Mutex<BTreeMap<LogKey, Life>>>;
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
@@ -44,6 +57,7 @@ impl From<Error> for io::Error {
             Error::Io(error) => error,
             damaged @ Error::Damaged { .. } => io::Error::new(io::ErrorKind::InvalidData, damaged),
             large @ Error::TooLarge { .. } => io::Error::new(io::ErrorKind::InvalidInput, large),
+            stopped @ Error::Stopped(_) => io::Error::new(io::ErrorKind::Interrupted, stopped),
         }
     }
 }
@@ -56,6 +70,7 @@ pub struct SnapshotFiles {
     sync: bool,
     /// Numbers temporary files, so that two writers of one key do not meet.
     temporaries: AtomicU64,
+    lives: Lives,
 }
 
 impl SnapshotFiles {
@@ -63,12 +78,38 @@ impl SnapshotFiles {
     pub fn new(disk: Arc<dyn Disk>, dir: impl Into<PathBuf>) -> Result<Self, Error> {
         let dir = dir.into();
         disk.create_dir(&dir)?;
-        for name in disk.list(&dir)? {
+        let (temporaries, lives) = (AtomicU64::new(0), Lives::default());
+        let files = SnapshotFiles { disk, dir, sync: true, temporaries, lives };
+        files.sweep()?;
+        Ok(files)
+    }
+
+    /// Removes what was left unfinished. Only while no replica writes here.
+    pub fn sweep(&self) -> Result<(), Error> {
+        for name in self.disk.list(&self.dir)? {
             if name.ends_with(".tmp") {
-                disk.remove(&dir.join(name))?;
+                self.disk.remove(&self.dir.join(name))?;
             }
         }
-        Ok(SnapshotFiles { disk, dir, sync: true, temporaries: AtomicU64::new(0) })
+        Ok(())
+    }
+
+    /// Begins another life of the replica: what its earlier ones still write is not committed.
+    pub fn enter(&self, key: LogKey) -> Life {
+        let mut lives = self.lives.lock();
+        let life = lives.entry(key).or_default();
+        life.0 += 1;
+        *life
+    }
+
+    /// The present life of the replica.
+    pub fn life(&self, key: LogKey) -> Life {
+        self.lives.lock().get(&key).copied().unwrap_or_default()
+    }
+
+    /// Bytes that the files take on the device.
+    pub fn used_bytes(&self) -> io::Result<u64> {
+        self.disk.used_bytes(&self.dir)
     }
 
     /// Does not wait for the device: for `memory` durability, whose replicas never come back from
@@ -93,17 +134,17 @@ impl SnapshotFiles {
     }
 
     /// Starts a snapshot. The current one stays until `commit`; if two are written for one key at a
-    /// time, the one committed last is current.
-    pub fn begin(&self, key: LogKey, name: &str) -> Result<SnapshotWriter, Error> {
+    /// time, the one committed last is current. Committed only in the same `life`.
+    pub fn begin(&self, key: LogKey, life: Life, name: &str) -> Result<SnapshotWriter, Error> {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let temporary = self.dir.join(format!("{key}.{number}.tmp"));
         SnapshotWriter::create(
             Arc::clone(&self.disk),
             key,
             name,
-            self.path(key),
-            temporary,
+            (self.path(key), temporary),
             self.sync,
+            (life, Arc::clone(&self.lives)),
         )
     }
 
@@ -117,8 +158,11 @@ impl SnapshotFiles {
         }
     }
 
-    /// Removes the current snapshot, if there is one.
+    /// Removes the current snapshot, if there is one, and ends the replica's life: a snapshot that is
+    /// still being written will not come back.
     pub fn remove(&self, key: LogKey) -> Result<(), Error> {
+        let mut lives = self.lives.lock();
+        lives.entry(key).or_default().0 += 1;
         match self.disk.remove(&self.path(key)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             Err(_) => {}

@@ -19,7 +19,7 @@ fn simulated(files: &Arc<SimFiles>) -> Arc<dyn Disk> {
 }
 
 fn write(files: &SnapshotFiles, name: &str, chunks: &[&[u8]], meta: &'static [u8]) {
-    let mut writer = files.begin(key(1, 2), name).unwrap();
+    let mut writer = files.begin(key(1, 2), files.life(key(1, 2)), name).unwrap();
     for chunk in chunks {
         writer.append_chunk(Bytes::copy_from_slice(chunk)).unwrap();
     }
@@ -47,7 +47,7 @@ fn round_trips(disk: Arc<dyn Disk>, dir: &Path) {
     assert_eq!(files.current(key(1, 2)).unwrap().unwrap().name, "two");
     assert_eq!(files.keys().unwrap(), [key(1, 2)]);
     // Two at a time, one abandoned.
-    let mut abandoned = files.begin(key(1, 2), "three").unwrap();
+    let mut abandoned = files.begin(key(1, 2), files.life(key(1, 2)), "three").unwrap();
     abandoned.append_chunk(Bytes::from_static(b"y")).unwrap();
     write(&files, "four", &[], b"");
     drop(abandoned);
@@ -56,7 +56,7 @@ fn round_trips(disk: Arc<dyn Disk>, dir: &Path) {
     assert!(read(current).unwrap().is_empty());
     assert_eq!(disk.list(dir).unwrap(), ["g1-r2.snap"]);
     // What a process left behind is removed by the next.
-    std::mem::forget(files.begin(key(1, 2), "five").unwrap());
+    std::mem::forget(files.begin(key(1, 2), files.life(key(1, 2)), "five").unwrap());
     assert_eq!(disk.list(dir).unwrap().len(), 2);
     let files = SnapshotFiles::new(Arc::clone(&disk), dir).unwrap();
     assert_eq!(disk.list(dir).unwrap(), ["g1-r2.snap"]);
@@ -151,7 +151,7 @@ fn a_committed_snapshot_survives_a_crash_and_an_unfinished_one_leaves_the_old() 
         let disk = SimFiles::new(seed);
         let files = SnapshotFiles::new(simulated(&disk), DIR).unwrap();
         write(&files, "one", &CHUNKS, b"meta");
-        let mut writer = files.begin(key(1, 2), "two").unwrap();
+        let mut writer = files.begin(key(1, 2), files.life(key(1, 2)), "two").unwrap();
         writer.append_chunk(Bytes::from_static(b"z")).unwrap();
         disk.crash();
         assert!(writer.append_chunk(Bytes::from_static(b"z")).is_err());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::disk::{Disk, FileWriter};
-use super::snapshot_files::Error;
+use super::snapshot_files::{Error, Life, Lives};
 use super::snapshot_format::{self as format, End, Kind};
 use crate::types::LogKey;
 
@@ -19,8 +19,12 @@ pub struct SnapshotWriter {
     path: PathBuf,
     temporary: PathBuf,
     sync: bool,
+    /// In which life of the replica it was begun: a later one must not find it committed.
+    life: Life,
+    lives: Lives,
     /// `None` once committed.
     file: Option<Box<dyn FileWriter>>,
+    sealed: bool,
     offset: u64,
     chain: u32,
     chunks: u64,
@@ -29,14 +33,14 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Begins `temporary`, which `commit` renames to `path`.
+    /// Begins `temporary`, which `publish` renames to `path`.
     pub(super) fn create(
         disk: Arc<dyn Disk>,
         key: LogKey,
         name: &str,
-        path: PathBuf,
-        temporary: PathBuf,
+        (path, temporary): (PathBuf, PathBuf),
         sync: bool,
+        (life, lives): (Life, Lives),
     ) -> Result<Self, Error> {
         let file = disk.create(&temporary)?;
         let mut writer = SnapshotWriter {
@@ -45,7 +49,10 @@ impl SnapshotWriter {
             path,
             temporary,
             sync,
+            life,
+            lives,
             file: Some(file),
+            sealed: false,
             offset: 0,
             chain: 0,
             chunks: 0,
@@ -81,6 +88,14 @@ impl SnapshotWriter {
     /// Makes it the current snapshot of its key. When it returns it survives a power loss (unless
     /// the directory is `without_sync`).
     pub fn commit(mut self, meta: Bytes) -> Result<(), Error> {
+        self.seal(meta)?;
+        self.publish()
+    }
+
+    /// Writes the end and makes all of it durable: what needs room has it when this returns, and
+    /// only `publish` is left.
+    pub fn seal(&mut self, meta: Bytes) -> Result<(), Error> {
+        assert!(!self.sealed, "a snapshot ends once");
         let end_offset = self.offset;
         let end = End {
             meta,
@@ -95,7 +110,21 @@ impl SnapshotWriter {
         if self.sync {
             file.sync()?;
         }
-        self.disk.rename(&self.temporary, &self.path)?;
+        self.sealed = true;
+        Ok(())
+    }
+
+    /// Makes what was sealed the current snapshot of its key.
+    pub fn publish(mut self) -> Result<(), Error> {
+        assert!(self.sealed, "only a whole snapshot becomes current");
+        {
+            // Locked over the rename, so that no life begins, and no file is removed, in between.
+            let lives = self.lives.lock();
+            if lives.get(&self.key).copied().unwrap_or_default() != self.life {
+                return Err(Error::Stopped(self.key));
+            }
+            self.disk.rename(&self.temporary, &self.path)?;
+        }
         self.file = None;
         if self.sync {
             self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))?;

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -31,6 +32,19 @@ pub enum Error {
         /// What was found.
         detail: String,
     },
+    /// Another engine wrote the directory. Not damage: the operator chose the wrong one.
+    #[error(
+        "write-ahead log in {path} was written by engine {found}, not by {asked}: set wal.engine to \
+         {found}, or give the node an empty node.data_dir"
+    )]
+    OtherEngine {
+        /// Directory of the store.
+        path: PathBuf,
+        /// Engine that wrote it.
+        found: &'static str,
+        /// Engine that was to open it.
+        asked: &'static str,
+    },
     /// The write-ahead log has been closed.
     #[error("write-ahead log is closed")]
     Closed,
@@ -41,7 +55,7 @@ impl Error {
     pub fn is_damage(&self) -> bool {
         match self {
             Error::Damaged { .. } | Error::DamagedStore { .. } => true,
-            Error::Io(_) | Error::Closed => false,
+            Error::Io(_) | Error::OtherEngine { .. } | Error::Closed => false,
         }
     }
 }
@@ -81,6 +95,16 @@ pub enum WalOp {
     Vote(Bytes),
     /// Replace the committed log id; need not be flushed on its own.
     Committed(Bytes),
+}
+
+/// When a change is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlushMode {
+    /// After the flush that made it durable (`wal`).
+    Always,
+    /// After it was handed to the kernel, so that a killed process keeps it; the flush to the
+    /// device follows within this time (`wal-async`).
+    Every(Duration),
 }
 
 /// Called once, when the operation and everything submitted before it for that log is durable

@@ -1,6 +1,5 @@
 //! What every engine must do, run against each: a model, random changes, restarts and crashes.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +10,20 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+use super::engine::Engine;
+use super::engine_wal::EngineWal;
+use super::raft_engine_wal::{RaftEngine, Sizes};
 use super::sim_wal::{SimDisk, SimWal};
-use super::sled_wal::{FlushMode, SledWal};
-use super::wal::{Error, LogRecord, Recovered, Wal, WalOp};
+use super::sled_wal::Sled;
+use super::wal::{Error, FlushMode, Wal, WalOp};
+pub(super) use super::wal_model::{Model, entries, key};
+use crate::types::LogKey;
 use crate::types::metrics::Metrics;
-use crate::types::{GroupId, LogKey, ReplicaId};
 
 pub(super) type Answer = oneshot::Receiver<Result<(), Error>>;
 
 /// A store and how to start it again.
-pub(super) trait Engine {
+pub(super) trait Subject {
     fn wal(&self) -> Arc<dyn Wal>;
     fn wait(&self, answer: Answer) -> Result<(), Error>;
     fn submit(&self, key: LogKey, op: WalOp) -> Answer {
@@ -37,11 +40,17 @@ pub(super) fn submit(wal: &dyn Wal, key: LogKey, op: WalOp) -> Answer {
     receiver
 }
 
-pub(super) struct Sled {
+pub(super) struct OnDisk<E: Engine> {
     pub(super) dir: TempDir,
     path: PathBuf,
     mode: FlushMode,
-    wal: Option<Arc<SledWal>>,
+    sizes: E::Sizes,
+    wal: Option<Arc<EngineWal<E>>>,
+}
+
+/// So small that files are closed, written anew and given back all the time.
+pub(super) fn small() -> Sizes {
+    Sizes { file_bytes: 8 << 10, purge_bytes: 16 << 10 }
 }
 
 pub(super) fn copy_dir(from: &Path, to: &Path) {
@@ -57,16 +66,22 @@ pub(super) fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
-impl Sled {
-    pub(super) fn new(mode: FlushMode) -> Self {
+impl<E: Engine> OnDisk<E> {
+    pub(super) fn new(mode: FlushMode, sizes: E::Sizes) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0");
-        let wal = SledWal::open(&path, Metrics::new(), mode).unwrap();
-        Sled { dir, path, mode, wal: Some(wal) }
+        let mut subject = OnDisk { dir, path, mode, sizes, wal: None };
+        subject.open();
+        subject
+    }
+
+    fn open(&mut self) {
+        let wal = EngineWal::open_with(&self.path, Metrics::new(), self.mode, &self.sizes);
+        self.wal = Some(wal.unwrap());
     }
 }
 
-impl Engine for Sled {
+impl<E: Engine> Subject for OnDisk<E> {
     fn wal(&self) -> Arc<dyn Wal> {
         Arc::clone(self.wal.as_ref().unwrap()) as Arc<dyn Wal>
     }
@@ -77,7 +92,7 @@ impl Engine for Sled {
 
     fn restart(&mut self) {
         self.wal.take().unwrap().close().unwrap();
-        self.wal = Some(SledWal::open(&self.path, Metrics::new(), self.mode).unwrap());
+        self.open();
     }
 
     fn crash(&mut self) {
@@ -85,9 +100,9 @@ impl Engine for Sled {
         let number: u32 = self.path.file_name().unwrap().to_str().unwrap().parse().unwrap();
         let image = self.dir.path().join((number + 1).to_string());
         copy_dir(&self.path, &image);
-        self.wal = Some(SledWal::open(&image, Metrics::new(), self.mode).unwrap());
-        std::fs::remove_dir_all(&self.path).unwrap();
-        self.path = image;
+        let killed = std::mem::replace(&mut self.path, image);
+        self.open();
+        std::fs::remove_dir_all(&killed).unwrap();
     }
 }
 
@@ -112,7 +127,7 @@ impl Sim {
     }
 }
 
-impl Engine for Sim {
+impl Subject for Sim {
     fn wal(&self) -> Arc<dyn Wal> {
         Arc::clone(&self.wal) as Arc<dyn Wal>
     }
@@ -134,58 +149,6 @@ impl Engine for Sim {
     fn crash(&mut self) {
         self.disk.crash();
         self.wal = SimWal::new(Arc::clone(&self.disk), DELAY);
-    }
-}
-
-pub(super) fn key(group: u32, replica: u64) -> LogKey {
-    LogKey { group: GroupId(group), replica: ReplicaId(replica) }
-}
-
-pub(super) fn entries(term: u64, from: u64, count: u64, bytes: usize) -> Vec<LogRecord> {
-    let payload = |index: u64| Bytes::from(vec![(index ^ term) as u8; bytes]);
-    (from..from + count).map(|index| LogRecord { term, index, payload: payload(index) }).collect()
-}
-
-/// The dumb model: entries by index.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Model {
-    written: bool,
-    vote: Option<Bytes>,
-    committed: Option<Bytes>,
-    purged: Option<(u64, Bytes)>,
-    entries: BTreeMap<u64, LogRecord>,
-}
-
-impl Model {
-    fn next(&self) -> u64 {
-        let last = self.entries.keys().next_back().copied();
-        last.or(self.purged.as_ref().map(|p| p.0)).map_or(0, |last| last + 1)
-    }
-
-    fn apply(&mut self, op: &WalOp) {
-        self.written = true;
-        match op {
-            WalOp::Append(new) => self.entries.extend(new.iter().map(|r| (r.index, r.clone()))),
-            WalOp::TruncateAfter(after) => {
-                self.entries.retain(|index, _| after.is_some_and(|after| *index <= after));
-            }
-            WalOp::Purge { index, marker } => {
-                self.entries.retain(|i, _| i > index);
-                self.purged = Some((*index, marker.clone()));
-            }
-            WalOp::Vote(vote) => self.vote = Some(vote.clone()),
-            WalOp::Committed(committed) => self.committed = Some(committed.clone()),
-        }
-    }
-
-    fn recovered(&self) -> Recovered {
-        Recovered {
-            fresh: !self.written,
-            vote: self.vote.clone(),
-            committed: self.committed.clone(),
-            purged: self.purged.clone(),
-            records: self.entries.values().cloned().collect(),
-        }
     }
 }
 
@@ -239,10 +202,10 @@ fn op_of(step: &Step, model: &Model, salt: u64) -> Option<WalOp> {
 
 /// Random changes of three logs, with restarts and crashes while nothing is unacknowledged: each
 /// time the logs are exactly what was acknowledged (INV-2).
-fn keeps_what_it_acknowledged(engine: &mut dyn Engine, steps: &[(usize, Step)]) {
+fn keeps_what_it_acknowledged(engine: &mut dyn Subject, steps: &[(usize, Step)]) {
     let keys = [key(0, 1), key(1, 7), key(1, 8)];
     let mut models = vec![Model::default(); keys.len()];
-    let check = |engine: &dyn Engine, models: &[Model]| {
+    let check = |engine: &dyn Subject, models: &[Model]| {
         for (key, model) in keys.iter().zip(models) {
             assert_eq!(engine.wal().open(*key).unwrap(), model.recovered(), "{key}");
         }
@@ -285,7 +248,19 @@ proptest! {
 
     #[test]
     fn sled_keeps_what_it_acknowledged(steps in steps()) {
-        keeps_what_it_acknowledged(&mut Sled::new(FlushMode::Always), &steps);
+        keeps_what_it_acknowledged(&mut OnDisk::<Sled>::new(FlushMode::Always, ()), &steps);
+    }
+
+    #[test]
+    fn raft_engine_keeps_what_it_acknowledged(steps in steps()) {
+        let mut engine = OnDisk::<RaftEngine>::new(FlushMode::Always, Sizes::default());
+        keeps_what_it_acknowledged(&mut engine, &steps);
+    }
+
+    #[test]
+    fn raft_engine_with_small_files_keeps_what_it_acknowledged(steps in steps()) {
+        let mut engine = OnDisk::<RaftEngine>::new(FlushMode::Always, small());
+        keeps_what_it_acknowledged(&mut engine, &steps);
     }
 
     #[test]
@@ -294,13 +269,16 @@ proptest! {
     }
 }
 
-fn on_each(test: impl Fn(&mut dyn Engine)) {
-    test(&mut Sled::new(FlushMode::Always));
-    test(&mut Sled::new(FlushMode::Every(Duration::from_millis(2))));
+fn on_each(test: impl Fn(&mut dyn Subject)) {
+    for mode in [FlushMode::Always, FlushMode::Every(Duration::from_millis(2))] {
+        test(&mut OnDisk::<Sled>::new(mode, ()));
+        test(&mut OnDisk::<RaftEngine>::new(mode, Sizes::default()));
+        test(&mut OnDisk::<RaftEngine>::new(mode, small()));
+    }
     test(&mut Sim::new(1));
 }
 
-fn append(engine: &dyn Engine, key: LogKey, from: u64, count: u64) -> Result<(), Error> {
+fn append(engine: &dyn Subject, key: LogKey, from: u64, count: u64) -> Result<(), Error> {
     let answer = engine.submit(key, WalOp::Append(entries(1, from, count, 10)));
     engine.wait(answer)
 }
@@ -374,14 +352,18 @@ fn acknowledgements_come_in_order() {
     });
 }
 
-#[test]
-fn a_gap_in_what_is_submitted_poisons_the_log() {
-    let engine = Sled::new(FlushMode::Always);
+fn a_gap_poisons(engine: &dyn Subject) {
     for k in [key(1, 1), key(1, 2)] {
         engine.wal().open(k).unwrap();
     }
-    append(&engine, key(1, 1), 0, 3).unwrap();
-    assert!(append(&engine, key(1, 1), 4, 1).is_err());
-    assert!(append(&engine, key(1, 1), 3, 1).is_err(), "poisoned");
-    append(&engine, key(1, 2), 0, 1).unwrap();
+    append(engine, key(1, 1), 0, 3).unwrap();
+    assert!(append(engine, key(1, 1), 4, 1).is_err());
+    assert!(append(engine, key(1, 1), 3, 1).is_err(), "poisoned");
+    append(engine, key(1, 2), 0, 1).unwrap();
+}
+
+#[test]
+fn a_gap_in_what_is_submitted_poisons_the_log() {
+    a_gap_poisons(&OnDisk::<Sled>::new(FlushMode::Always, ()));
+    a_gap_poisons(&OnDisk::<RaftEngine>::new(FlushMode::Always, small()));
 }

@@ -23,6 +23,8 @@ use crate::types::{GroupId, NodeId};
 
 /// Messages read before the answers so far are sent.
 const MESSAGES_PER_TURN: usize = 16;
+/// Answers of this many bytes are sent at once.
+const GATHERED_BYTES: usize = 64 * 1024;
 
 /// What a connection reads.
 pub type Requests = Pin<Box<dyn Stream<Item = Result<PeerMessage, Status>> + Send>>;
@@ -48,6 +50,8 @@ pub struct Connection {
     outbox: VecDeque<Frame>,
     outbox_bytes: usize,
     ended: bool,
+    /// Stepped back behind the tasks that are ready, which may finish more answers.
+    gathered: bool,
 }
 
 type Answer = std::thread::Result<Result<Bytes, Refusal>>;
@@ -95,6 +99,7 @@ impl Connection {
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             ended: false,
+            gathered: false,
         }
     }
 
@@ -244,6 +249,12 @@ impl Stream for Connection {
                 return Poll::Ready(Some(Err(status)));
             }
         };
+        if !this.outbox.is_empty() && !this.gathered && this.outbox_bytes < GATHERED_BYTES {
+            this.gathered = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        this.gathered = false;
         if let Some(message) = this.message() {
             return Poll::Ready(Some(Ok(message)));
         }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
+use super::cork;
 use super::link::Link;
 use super::options::{
     CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX, PeerOptions, STREAM_WINDOW_BYTES,
@@ -93,9 +94,7 @@ impl Dialer {
         address: &str,
     ) -> Result<Streaming<PeerMessage>, String> {
         let generation = link.connecting();
-        let channel = self
-            .endpoint(address)?
-            .connect()
+        let channel = cork::connect(&self.endpoint(address)?)
             .await
             .map_err(|error| format!("cannot connect to {address}: {}", chain(&error)))?;
         let hello = Hello { node: self.self_node.0, protocol: self.options.protocol };
@@ -127,7 +126,6 @@ impl Dialer {
             .map_err(|error| format!("address {address}: {}", chain(&error)))?;
         Ok(endpoint
             .connect_timeout(self.options.connect_timeout)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(self.options.keepalive_interval)
             .keep_alive_timeout(self.options.keepalive_timeout)
             .keep_alive_while_idle(true)

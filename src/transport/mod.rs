@@ -6,6 +6,7 @@
 //! under virtual time.
 
 pub mod connection;
+pub mod cork;
 pub mod dial;
 pub mod link;
 pub mod options;

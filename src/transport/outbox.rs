@@ -18,12 +18,14 @@ pub struct Outbox {
     generation: u64,
     hello: Option<Hello>,
     metrics: Arc<Metrics>,
+    /// Stepped back behind the tasks that are ready, which may queue more frames.
+    gathered: bool,
 }
 
 impl Outbox {
     /// The outbox of the connection that [`Link::connecting`] gave `generation`.
     pub fn new(link: Arc<Link>, generation: u64, hello: Hello, metrics: Arc<Metrics>) -> Self {
-        Outbox { link, generation, hello: Some(hello), metrics }
+        Outbox { link, generation, hello: Some(hello), metrics, gathered: false }
     }
 }
 
@@ -34,6 +36,12 @@ impl Stream for Outbox {
         if let Some(hello) = self.hello.take() {
             return Poll::Ready(Some(PeerMessage { hello: Some(hello), frames: Vec::new() }));
         }
+        if !self.gathered {
+            self.gathered = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.gathered = false;
         match self.link.take(self.generation, cx.waker()) {
             Take::Frames(frames) => {
                 self.metrics.peer_messages.inc();

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Handler;
 use super::connection::Connection;
+use super::cork::Corked;
 use super::options::{
     CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX, PeerOptions, STREAM_WINDOW_BYTES,
 };
@@ -65,7 +66,7 @@ impl PeerService {
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
             .add_service(PeerServer::new(self).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX));
         let incoming = stream::unfold(listener, async |listener| {
-            let accepted = accept(&listener).await;
+            let accepted = Corked::new(accept(&listener).await);
             Some((Ok::<_, std::io::Error>(accepted), listener))
         });
         let stop = cancel.clone();
@@ -156,13 +157,14 @@ impl Peer for PeerService {
     }
 }
 
-/// [`PeerService::serve`] with the default options.
+/// [`PeerService::serve`] in one call.
 pub fn serve(
     self_node: NodeId,
     listener: TcpListener,
     handler: Arc<dyn Handler>,
     metrics: Arc<Metrics>,
+    options: PeerOptions,
     cancel: CancellationToken,
 ) -> JoinHandle<Option<()>> {
-    PeerService::new(self_node, handler, metrics, PeerOptions::default(), cancel).serve(listener)
+    PeerService::new(self_node, handler, metrics, options, cancel).serve(listener)
 }

@@ -91,6 +91,18 @@ impl Command {
         }
     }
 
+    /// Bytes of key and value.
+    pub fn payload_bytes(&self) -> usize {
+        let value = match self {
+            Command::Set(set) | Command::GetSet(set) => set.value.data.len(),
+            Command::Append(append) => append.value.data.len(),
+            Command::SetRange(range) => range.value.data.len(),
+            Command::IncrementFloat(increment) => increment.delta.len(),
+            _ => 0,
+        };
+        self.key().map_or(0, Bytes::len) + value
+    }
+
     /// How many versions it may give: its share of the positions of a batch, at least 1.
     pub fn positions(&self) -> usize {
         match self {

@@ -107,6 +107,12 @@ pub enum Reason {
         /// The limit.
         bytes_max: u64,
     },
+    /// The disk of every replica that was asked refuses to be written; nothing was proposed.
+    #[error("disk: {detail}")]
+    StorageFailed {
+        /// What the disk said.
+        detail: String,
+    },
     /// The value to add to is not a whole number of 64 bits.
     #[error("value: is not an integer or out of range")]
     NotInteger,
@@ -162,6 +168,7 @@ impl Reason {
             | Reason::ReadFailed { .. }
             | Reason::TooStale { .. }
             | Reason::TooLarge { .. }
+            | Reason::StorageFailed { .. }
             | Reason::NotInteger
             | Reason::Overflow
             | Reason::NotFloat
@@ -188,7 +195,8 @@ impl Reason {
             | Reason::DeadlineAfterPropose
             | Reason::Lost { .. }
             | Reason::ReadFailed { .. }
-            | Reason::TooStale { .. } => true,
+            | Reason::TooStale { .. }
+            | Reason::StorageFailed { .. } => true,
             Reason::InvalidArgument { .. }
             | Reason::DeadlineBeforePropose
             | Reason::SessionExpired
@@ -220,6 +228,7 @@ impl Reason {
             Reason::TooStale { .. } => "too_stale",
             Reason::SessionExpired => "session_expired",
             Reason::TooLarge { .. } => "too_large",
+            Reason::StorageFailed { .. } => "storage_failed",
             Reason::NotInteger => "not_integer",
             Reason::Overflow => "overflow",
             Reason::NotFloat => "not_float",

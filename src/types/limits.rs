@@ -38,6 +38,15 @@ pub const GROUP_QUEUE_MAX: usize = 16 * 1024;
 /// Bytes of operations queued at one group before callers are refused, not counting the unit that
 /// crosses the line.
 pub const GROUP_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Wait in a queue that is nobody's concern, milliseconds; see `core::queue_delay`.
+pub const QUEUE_DELAY_TARGET_MS: u64 = 50;
+/// How long waits must have been longer than the target before anyone is refused, milliseconds.
+pub const QUEUE_DELAY_INTERVAL_MS: u64 = 100;
+/// The same target for what waits in front of the service, for a turn on a processor.
+pub const DOOR_DELAY_TARGET_MS: u64 = 20;
+/// With fewer requests in flight a node never refuses for the door's delay: it is not its clients
+/// that keep it busy.
+pub const DOOR_DELAY_IN_FLIGHT_MIN: usize = 32;
 /// Touches a group remembers between two writes.
 pub const TOUCHES_PENDING_MAX: usize = 4 * 1024;
 /// Touches attached per write in a batch.
@@ -52,6 +61,14 @@ pub const WAL_QUEUE_MAX: usize = 64 * 1024;
 pub const WAL_BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Manifests of batches that the write-ahead log keeps.
 pub const WAL_MANIFESTS_KEPT: u64 = 64;
+/// Each manifest whose number this divides names every log, not only those of its batch.
+pub const WAL_MANIFEST_FULL_EVERY: u64 = 32;
+/// Room that is kept free on the disk of the data directory, bytes.
+pub const WAL_RESERVE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Why writes are refused where the leader's disk has too little room.
+pub const WHAT_DISK_ROOM: &str = "room on the leader's disk (wal.reserve_bytes)";
+/// Why writes are refused where the log is full and no snapshot can be written.
+pub const WHAT_LOG_WITHOUT_SNAPSHOT: &str = "log of the shard (its disk takes no snapshot)";
 
 /// Sessions a group remembers; the least recently used is forgotten.
 pub const SESSIONS_MAX: usize = 16 * 1024;
@@ -89,8 +106,30 @@ pub const DEADLINE_MS_DEFAULT: u64 = 5_000;
 pub const DEADLINE_MS_MAX: u64 = 60_000;
 /// Open client connections at one door; the next is closed at once.
 pub const CONNECTIONS_MAX: usize = 10_000;
+/// Open client connections from one address at one door.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX;
 /// HTTP/2 streams open on one client connection.
-pub const STREAMS_PER_CONNECTION_MAX: u32 = 4 * 1024;
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+/// Requests in flight on one client connection, over all its streams.
+pub const CONNECTION_IN_FLIGHT_MAX: usize = 8 * 1024;
+/// Bytes of keys and values of requests in flight on one node, not counting the request that
+/// crosses the line.
+pub const BYTES_IN_FLIGHT_MAX: usize = 256 * 1024 * 1024;
+/// Operations on their way to one node, in all and for one group and kind.
+pub const FORWARD_QUEUE_MAX: usize = GROUP_QUEUE_MAX;
+/// Bytes of operations on their way to one node, not counting the one that crosses the line.
+pub const FORWARD_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A connection that has not made itself understood within this time is closed, milliseconds.
+pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// A connection without a request for this long is closed, milliseconds.
+pub const IDLE_MS_MAX: u64 = 10 * 60 * 1_000;
+/// A connection whose client takes nothing of what it asked for during this time is closed,
+/// milliseconds.
+pub const STALL_MS_MAX: u64 = 20_000;
+/// A silent gRPC connection is asked for a sign of life after this long, milliseconds.
+pub const KEEPALIVE_INTERVAL_MS: u64 = 30_000;
+/// And closed when none came within this, milliseconds.
+pub const KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
 /// How long a stopping door waits for requests in flight, milliseconds.
 pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
@@ -103,6 +142,8 @@ pub const REPLICAS_DEFAULT: u16 = 3;
 /// Most replicas of the controller.
 pub const CONTROLLER_REPLICAS_MAX: usize = 5;
 
+const _: () = assert!(BATCH_WRITES_MAX <= GROUP_QUEUE_MAX);
+const _: () = assert!(BATCH_BYTES_MAX <= GROUP_QUEUE_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX < MESSAGE_BYTES_MAX);
 /// Largest unit of a batch, with the framing of its operations.
 const UNIT_BYTES_MAX: usize = TRANSACTION_BYTES_MAX + TRANSACTION_OPERATIONS_MAX * 64;

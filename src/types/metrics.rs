@@ -34,6 +34,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     /// Requests refused by a limit, by limit.
     pub refused: IntCounterVec,
+    /// Connections closed by a limit of this node, by reason.
+    pub connections_closed: IntCounterVec,
+    /// Seconds operations waited, by queue.
+    pub queue_delay: HistogramVec,
     /// Operations forwarded to another node.
     pub forwarded: IntCounter,
     /// Operations tried again inside the node.
@@ -58,6 +62,18 @@ pub struct Metrics {
     pub flush_seconds: Histogram,
     /// Log records in one flush.
     pub flush_records: Histogram,
+    /// 1 while the durable replicas of this node stand still because its disk failed.
+    pub storage_stalled: IntGauge,
+    /// 1 while the disk has less room than `wal.reserve_bytes`.
+    pub storage_low: IntGauge,
+    /// Failures of the disk, by what could not be written.
+    pub storage_errors: IntCounterVec,
+    /// Room left on the disk of the data directory, bytes.
+    pub storage_free_bytes: IntGauge,
+    /// What the logs take on the disk, bytes.
+    pub storage_log_bytes: IntGauge,
+    /// What the snapshots take on the disk, bytes.
+    pub storage_snapshot_bytes: IntGauge,
     /// Reads served by one read barrier.
     pub barrier_reads: Histogram,
     /// Touches attached to batches.
@@ -117,6 +133,11 @@ impl Metrics {
             &r,
             HistogramVec::new(request_opts, &["operation", "outcome"]).expect("valid metric"),
         );
+        let delay_opts =
+            HistogramOpts::new("queue_delay_seconds", "Seconds operations waited, by queue")
+                .buckets(latency_buckets());
+        let queue_delay =
+            register(&r, HistogramVec::new(delay_opts, &["queue"]).expect("valid metric"));
         let metrics = Metrics {
             hits: counter("cache_hits_total", "Reads that found a value"),
             misses: counter("cache_misses_total", "Reads that found none"),
@@ -141,6 +162,12 @@ impl Metrics {
             connections: gauges("active_connections", "Open client connections", "door"),
             in_flight: gauge("requests_in_flight", "Requests being worked on"),
             refused: counters("requests_refused_total", "Requests refused by a limit", "limit"),
+            connections_closed: counters(
+                "connections_closed_total",
+                "Client connections that this node closed by a limit",
+                "reason",
+            ),
+            queue_delay,
             forwarded: counter("forwarded_requests_total", "Operations forwarded to another node"),
             retried: counter("retried_requests_total", "Operations tried again inside the node"),
             shard_leader: gauges("shard_leader", "1 if this node leads the shard", "shard"),
@@ -157,6 +184,12 @@ impl Metrics {
                 latency_buckets(),
             ),
             flush_records: histogram("wal_flush_records", "Log records in one flush", sizes()),
+            storage_stalled: gauge("storage_stalled", "1 while the disk cannot be written"),
+            storage_low: gauge("storage_low", "1 while the disk has less room than its reserve"),
+            storage_errors: counters("storage_errors_total", "Failures of the disk", "what"),
+            storage_free_bytes: gauge("storage_free_bytes", "Room left on the disk"),
+            storage_log_bytes: gauge("storage_log_bytes", "Bytes of logs on the disk"),
+            storage_snapshot_bytes: gauge("storage_snapshot_bytes", "Bytes of snapshots on disk"),
             barrier_reads: histogram("read_barrier_reads", "Reads served by one barrier", sizes()),
             touches: counter("touches_total", "Touches attached to batches"),
             touch_bytes: counter("touch_bytes_total", "Bytes of touches in batches"),

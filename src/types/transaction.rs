@@ -46,6 +46,14 @@ impl Step {
         }
     }
 
+    /// Bytes of key and value.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Step::Write(command) => command.payload_bytes(),
+            Step::Read(query) => query.key().map_or(0, Bytes::len),
+        }
+    }
+
     /// The key whose value it answers, if it does.
     pub fn shown_key(&self) -> Option<&Bytes> {
         match self {

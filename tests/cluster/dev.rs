@@ -6,12 +6,13 @@ use std::time::Duration;
 use raftcache::front::cluster::http_get;
 use raftcache::types::clock::now;
 use raftcache::types::limits::VALUE_BYTES_MAX;
-use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::client::{client, get, set, value};
+use crate::commands::{grpcurls, readme, run};
 use crate::grpc_json::{JsonClient, Reflection};
-use crate::harness::{FORMS, free_ports};
+use crate::harness::FORMS;
+use crate::ports::free_ports;
 use crate::process::{Process, until};
 use crate::turn;
 
@@ -62,37 +63,6 @@ impl Dev {
     }
 }
 
-/// A grpcurl command: the message, the address, the method.
-fn parse(line: &str) -> (String, String, String) {
-    let (message, rest) = match line.split_once("-d '") {
-        Some((_, rest)) => rest.split_once('\'').expect("a closing quote"),
-        None => ("", line.split_once("-plaintext").expect("-plaintext").1),
-    };
-    let mut words = rest.split_whitespace();
-    let (addr, method) = (words.next().unwrap(), words.next().unwrap());
-    (message.to_owned(), addr.to_owned(), method.to_owned())
-}
-
-fn grpcurls(text: &str) -> Vec<(String, String, String)> {
-    text.lines().map(str::trim).filter(|line| line.starts_with("grpcurl ")).map(parse).collect()
-}
-
-/// Runs the commands that a text shows and returns the answers, under the names of their methods.
-async fn run(
-    commands: Vec<(String, String, String)>,
-    reflection: Reflection,
-    place: impl Fn(&str) -> String,
-) -> Vec<(String, Value)> {
-    let mut answers = Vec::new();
-    for (message, addr, method) in commands {
-        let client = JsonClient::connect(&place(&addr), reflection).await.unwrap();
-        let answer = client.call(&method, &message).await;
-        let answer = answer.unwrap_or_else(|status| panic!("{method} {message}: {status}"));
-        answers.push((method.replace("cache.CacheService/", ""), answer));
-    }
-    answers
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_printed_commands_work_at_every_node_and_a_signal_ends_it() {
     let _turn = turn().await;
@@ -100,7 +70,7 @@ async fn the_printed_commands_work_at_every_node_and_a_signal_ends_it() {
     let dev = Dev::start(dir.path(), "dev").await;
     for reflection in [Reflection::V1, Reflection::V1Alpha] {
         printed(&dev, reflection).await;
-        readme(&dev, reflection).await;
+        readme(&dev.grpc, reflection).await;
         every_node(&dev, reflection).await;
     }
     largest(&dev).await;
@@ -115,24 +85,6 @@ async fn printed(dev: &Dev, reflection: Reflection) {
     assert_eq!(names, ["Set", "Get"]);
     assert_eq!(answers[0].1["applied"], true);
     assert_eq!(answers[1].1["value"], "hello", "{}", answers[1].1);
-}
-
-/// The commands of the README, with the ports of this cluster.
-async fn readme(dev: &Dev, reflection: Reflection) {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let place = |addr: &str| match addr {
-        "localhost:8080" => dev.grpc[0].clone(),
-        "localhost:8082" => dev.grpc[1].clone(),
-        "localhost:8084" => dev.grpc[2].clone(),
-        other => panic!("no node is at {other}"),
-    };
-    let answers = run(grpcurls(&text), reflection, place).await;
-    let names: Vec<&str> = answers.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["Set", "Get", "Set", "Health"]);
-    assert_eq!(answers[1].1["value"], "hello");
-    assert_eq!(answers[2].1["applied"], true);
-    assert_eq!(answers[3].1["status"], "SERVING");
-    assert_eq!((&answers[3].1["nodes"], &answers[3].1["shards"]), (&json!(3), &json!(16)));
 }
 
 /// Set at one node, Get at the next, for keys of all shards; and a time to live that runs down.

@@ -1,6 +1,5 @@
 //! A cluster of processes.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +7,8 @@ use raftcache::front::cluster::{fetch, http_get};
 use raftcache::front::page::StatusPage;
 use raftcache::types::clock::now;
 
+use crate::mount::Mount;
+use crate::ports::free_ports;
 use crate::process::{Process, until};
 
 /// How long a cluster may take to form, on a busy machine.
@@ -46,24 +47,20 @@ pub struct ProcessCluster {
     pub members: Vec<Member>,
     /// By position, not by id.
     pub running: Vec<Option<Process>>,
+    /// Unmounted when the processes are gone and before the directory goes.
+    pub mounts: Vec<Mount>,
     flags: &'static [&'static str],
     pub dir: tempfile::TempDir,
 }
 
-/// A run of `count` ports nobody listens on, `step` apart. Below the range from which the system
-/// takes ports of outgoing connections, so that none of those gets in the way later.
-pub fn free_ports(count: usize, step: u16) -> Vec<u16> {
-    for _ in 0..1_000 {
-        let first = 10_240 + rand::random::<u16>() % 20_000;
-        let ports: Vec<u16> =
-            (0..count).map(|i| first + step * u16::try_from(i).unwrap()).collect();
-        let held: Vec<_> =
-            ports.iter().map_while(|port| TcpListener::bind(("127.0.0.1", *port)).ok()).collect();
-        if held.len() == count {
-            return ports;
+impl Drop for ProcessCluster {
+    /// What failed is looked into: logs and data stay.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("logs and data of the nodes are in {}", self.dir.path().display());
         }
     }
-    panic!("no {count} free ports");
 }
 
 impl ProcessCluster {
@@ -89,7 +86,20 @@ impl ProcessCluster {
         };
         let members: Vec<Member> = ports.chunks(3).enumerate().map(member).collect();
         let running = members.iter().map(|_| None).collect();
-        ProcessCluster { members, running, flags: shape.flags, dir }
+        ProcessCluster { members, running, mounts: Vec::new(), flags: shape.flags, dir }
+    }
+
+    /// Gives a node a small disk of its own for its logs; false, and why on standard error, where
+    /// mounting is not permitted.
+    pub fn small_disk(&mut self, at: usize, mebibytes: u32) -> bool {
+        match Mount::tmpfs(&self.data_dir(at), mebibytes) {
+            Ok(mount) => self.mounts.push(mount),
+            Err(why) => {
+                eprintln!("SKIPPED: no small disk can be mounted here: {why}");
+                return false;
+            }
+        }
+        true
     }
 
     /// Starts all nodes and waits until all are ready.

@@ -35,7 +35,7 @@ fn report(what: &str, led: usize, shards: &BTreeMap<ShardId, Duration>) {
 }
 
 fn print(what: &str, seen: &Seen) {
-    let Seen { writes, reads, gap, failures } = seen;
+    let Seen { writes, reads, gap, failures, .. } = seen;
     println!(
         "{what}: {writes} writes and {reads} reads, longest gap {gap:?}, failed: {failures:#?}"
     );
@@ -57,7 +57,17 @@ async fn kill_one(cluster: &mut ProcessCluster, shape: Shape) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_a_log_a_killed_node_loses_nothing_and_catches_up() {
     let _turn = turn().await;
-    let shape = Shape::new("wal");
+    killed_and_paused(Shape::new("wal")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_log_on_raft_engine_a_killed_node_loses_nothing_and_catches_up() {
+    let _turn = turn().await;
+    let shape = Shape { flags: &["--set", "wal.engine=raft-engine"], ..Shape::new("wal") };
+    killed_and_paused(shape).await;
+}
+
+async fn killed_and_paused(shape: Shape) {
     let mut cluster = ProcessCluster::start(shape).await;
     let victim = kill_one(&mut cluster, shape).await;
 

@@ -6,16 +6,23 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod client;
+#[path = "../support/commands.rs"]
+mod commands;
 mod dev;
+mod disk;
 mod formation;
 #[path = "../support/grpc_json.rs"]
 mod grpc_json;
 mod harness;
 mod kill;
 mod load;
+mod mount;
 mod pages;
+#[path = "../support/ports.rs"]
+mod ports;
 mod process;
 mod refusals;
+mod rounds;
 mod stop;
 mod trace;
 

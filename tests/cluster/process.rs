@@ -38,9 +38,20 @@ impl Process {
         Process { child, name: name.to_owned(), out, err }
     }
 
+    /// Its process id.
+    #[allow(dead_code, reason = "not every test binary measures its processes")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote to standard output so far.
     pub fn out(&self) -> String {
         std::fs::read_to_string(&self.out).unwrap()
+    }
+
+    /// The file that takes its standard error.
+    pub fn err_path(&self) -> PathBuf {
+        self.err.clone()
     }
 
     /// What it wrote to standard error so far.

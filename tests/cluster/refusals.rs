@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::harness::{ProcessCluster, Shape, free_ports};
+use crate::harness::{ProcessCluster, Shape};
+use crate::ports::free_ports;
 use crate::process::{Process, until};
 use crate::turn;
 

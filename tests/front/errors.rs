@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use raftcache::core::table::RoutingTable;
-use raftcache::front::door::{Door, Kind};
+use raftcache::front::door::{Call, Door, Kind};
 use raftcache::front::grpc::head;
 use raftcache::front::{FrontLimits, convert, pb, status};
 use raftcache::types::clock::now;
@@ -196,7 +196,8 @@ async fn a_deadline_that_passed_on_the_way_is_rejected_without_asking_the_servic
     let limits = FrontLimits::default();
     let door = Door::new(Arc::clone(&fake), limits, &metrics);
     let checked = convert::set(&limits, set("k"));
-    let error = door.run(Kind::Set, checked, now(), None).await.unwrap_err();
+    let call = Call { arrived: now(), deadline: now(), trace: None, activity: None };
+    let error = door.run(Kind::Set, checked, call).await.unwrap_err();
     assert_eq!(error.reason, Reason::DeadlineBeforePropose);
     assert!(fake.seen.lock().is_empty());
 }

@@ -125,6 +125,7 @@ impl Fake {
         if key.starts_with(b"gate") {
             self.gate.acquire().await.expect("never closed").forget();
         }
+        assert!(!key.starts_with(b"panic"), "injected");
         if key.starts_with(b"stuck") {
             tokio::time::sleep_until(request.deadline).await;
             return Err(Reason::DeadlineAfterPropose.into());
@@ -174,6 +175,7 @@ impl Execute for Fake {
             version: "0.1.0".to_owned(),
             ready,
             not_ready_because: if ready { vec![] } else { vec!["forming".to_owned()] },
+            warnings: Vec::new(),
             replicas: vec![replica],
         }
     }

@@ -28,11 +28,12 @@ async fn health_lives_while_ready_tells_the_reasons() {
     let (code, text) = page(&doors, "/health").await;
     assert_eq!((code, parsed(&text)), (200, health.clone()));
     let (code, text) = page(&doors, "/ready").await;
-    assert_eq!((code, parsed(&text)), (200, json!({ "ready": true, "not_ready_because": [] })));
+    let body = json!({ "ready": true, "not_ready_because": [], "warnings": [] });
+    assert_eq!((code, parsed(&text)), (200, body));
 
     doors.fake.ready.store(false, Ordering::SeqCst);
     let (code, text) = page(&doors, "/ready").await;
-    let body = json!({ "ready": false, "not_ready_because": ["forming"] });
+    let body = json!({ "ready": false, "not_ready_because": ["forming"], "warnings": [] });
     assert_eq!((code, parsed(&text)), (503, body));
     let (code, text) = page(&doors, "/health").await;
     assert_eq!((code, parsed(&text)), (200, health));

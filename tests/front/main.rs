@@ -9,6 +9,7 @@ mod fake;
 #[path = "../support/grpc_json.rs"]
 mod grpc_json;
 mod http_pages;
+mod patience;
 mod pipeline;
 mod reflection;
 mod validation;

@@ -218,7 +218,8 @@ impl Client {
         };
         let deadline = now() + Duration::from_millis(800 + self.random.bits() % 1_200);
         let operation = operation(key, intent, self.cluster.plan.bug);
-        let execute = life.service.execute(Request { operation, request_id, deadline, trace: 0 });
+        let request = Request { operation, request_id, arrived: now(), deadline, trace: 0 };
+        let execute = life.service.execute(request);
         tokio::select! {
             biased;
             () = life.dead.cancelled() => Tried::Gone,

@@ -13,9 +13,11 @@ use raftcache::raft::settings::RaftSettings;
 use raftcache::raft::shard_group::ShardGroup;
 use raftcache::service::{Execute, NodeStatus, Options, Service};
 use raftcache::storage::disk::{Disk, FileReader, FileWriter};
+use raftcache::storage::health::{NodeStorage, StorageHealth};
 use raftcache::storage::sim_files::SimFiles;
 use raftcache::storage::sim_wal::{SimDisk, SimWal};
 use raftcache::storage::wal::Wal;
+use raftcache::storage::wal_slot::WalSlot;
 use raftcache::transport::sim::SimNetwork;
 use raftcache::types::clock::SimClock;
 use raftcache::types::metrics::Metrics;
@@ -24,6 +26,9 @@ use raftcache::types::{NodeId, task};
 use tokio_util::sync::CancellationToken;
 
 use crate::plan::Plan;
+
+/// Room that a simulated disk must have.
+pub const RESERVE_BYTES: u64 = 1 << 20;
 
 /// The plain files of one life of a node: when it dies, what it left running cannot touch them.
 #[derive(Debug)]
@@ -62,6 +67,15 @@ impl Disk for LifeFiles {
     }
     fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
         self.alive()?.sync_dir(dir)
+    }
+    fn free_bytes(&self, dir: &Path) -> std::io::Result<Option<u64>> {
+        self.alive()?.free_bytes(dir)
+    }
+    fn used_bytes(&self, dir: &Path) -> std::io::Result<u64> {
+        self.alive()?.used_bytes(dir)
+    }
+    fn drop_cached(&self, dir: &Path) -> std::io::Result<()> {
+        self.alive()?.drop_cached(dir)
     }
     fn simulated(&self) -> bool {
         true
@@ -165,24 +179,36 @@ impl Cluster {
         store.incarnation += 1;
         let files_dead = Arc::new(AtomicBool::new(false));
         let disk = LifeFiles { files: Arc::clone(&store.files), dead: Arc::clone(&files_dead) };
-        let flush = self.plan.flush;
-        let shard_wal =
-            self.plan.durable.then(|| SimWal::new(Arc::clone(&store.shard_disk), flush));
+        let metrics = Metrics::new();
+        let health = StorageHealth::new(Arc::clone(&metrics), false);
+        let slot = |name, disk: &Arc<SimDisk>, flush| {
+            let (engine, disk) = (SimWal::new(Arc::clone(disk), flush), Arc::clone(disk));
+            let again = move || Ok(SimWal::open_on(&disk, flush)? as Arc<dyn Wal>);
+            WalSlot::new(name, engine, &health, Box::new(again))
+        };
+        let control_wal = slot("controller", &store.control_disk, Duration::from_millis(1));
+        let shard_wal = self.plan.durable.then(|| slot("wal", &store.shard_disk, self.plan.flush));
+        let storage = Arc::new(NodeStorage {
+            disk: Arc::new(disk),
+            data_dir: PathBuf::from("/data"),
+            reserve_bytes: RESERVE_BYTES,
+            control_wal,
+            shard_wal,
+            identity: None,
+            health: Arc::clone(&health),
+        });
         let mut random = Random::new(self.plan.seed ^ (id << 40) ^ (store.incarnation << 20));
         let environment = Environment {
             transport: self.network.transport(NodeId(id)),
             clock: store.clock.clone(),
-            disk: Arc::new(disk),
-            data_dir: PathBuf::from("/data"),
-            control_wal: SimWal::new(Arc::clone(&store.control_disk), Duration::from_millis(1)),
-            shard_wal: shard_wal.map(|wal| wal as Arc<dyn Wal>),
+            storage,
             founders: store.founders.clone(),
             store_id: store.store_id,
             incarnation: store.incarnation,
             logs_survive: self.plan.durable,
             seed: self.plan.seed,
             session_seed: u128::from(random.bits()) << 64 | u128::from(random.bits()),
-            metrics: Metrics::new(),
+            metrics,
         };
         (environment, files_dead)
     }
@@ -232,6 +258,20 @@ impl Cluster {
         let store = stores.get_mut(&id).expect("a node of this cluster");
         store.shard_disk.wipe();
         store.files = SimFiles::new(self.plan.seed);
+    }
+
+    /// The node's disk answers every change with this error from now on; `None` ends it.
+    pub fn set_disk(&self, id: u64, failing: Option<std::io::ErrorKind>) {
+        let stores = self.stores.lock();
+        let store = &stores[&id];
+        store.shard_disk.set_failing(failing);
+        store.control_disk.set_failing(failing);
+        store.files.set_failing(failing);
+    }
+
+    /// Room left on the node's disk; `None` is not known.
+    pub fn set_free_bytes(&self, id: u64, bytes: Option<u64>) {
+        self.stores.lock()[&id].files.set_free_bytes(bytes);
     }
 
     pub fn jump_clock(&self, id: u64, delta_ms: i64) {

@@ -11,6 +11,7 @@
 
 mod client;
 mod cluster;
+mod disks;
 mod history;
 mod model;
 mod nemesis;

@@ -1,5 +1,6 @@
 //! Faults, one after another, as the seed says.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,16 +39,20 @@ enum Fault {
     HandOver,
     /// Replicas snapshot and purge their logs, while one node cannot be reached.
     Purge,
+    /// A node's disk refuses everything for a while; the process goes on.
+    DiskFails,
+    /// A node's disk has less room than its reserve for a while.
+    DiskLow,
 }
 
 use Fault::{
-    Bridge, Crash, CrashLeader, CrashMajority, HandOver, Isolate, IsolateLeader, Jump, Lossy,
-    OneWay, PowerLoss, Purge,
+    Bridge, Crash, CrashLeader, CrashMajority, DiskFails, DiskLow, HandOver, Isolate,
+    IsolateLeader, Jump, Lossy, OneWay, PowerLoss, Purge,
 };
 
-const HARMLESS_TO_MEMORY: [Fault; 8] =
-    [Isolate, IsolateLeader, OneWay, Bridge, Lossy, Jump, HandOver, Purge];
-const CRASHES: [Fault; 5] = [Crash, CrashLeader, Crash, CrashMajority, PowerLoss];
+const HARMLESS_TO_MEMORY: [Fault; 10] =
+    [Isolate, IsolateLeader, OneWay, Bridge, Lossy, Jump, HandOver, Purge, DiskFails, DiskLow];
+const CRASHES: [Fault; 6] = [Crash, CrashLeader, Crash, CrashMajority, PowerLoss, DiskFails];
 
 /// Brings faults about.
 pub struct Nemesis {
@@ -135,6 +140,20 @@ impl Nemesis {
                 }
             }
             HandOver => self.hand_over().await,
+            DiskFails => {
+                let victim =
+                    if self.random.bits().is_multiple_of(2) { self.leader() } else { victim };
+                let kinds =
+                    [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::Other];
+                let kind = kinds[self.random.bits() as usize % kinds.len()];
+                self.book.note(format_args!("disk of n{victim}: {kind}"));
+                self.cluster.set_disk(victim, Some(kind));
+            }
+            DiskLow => {
+                let leader = self.leader();
+                self.cluster.set_free_bytes(leader, Some(0));
+                self.rest(2_000, 5_000).await;
+            }
             Purge => {
                 self.isolate(victim);
                 self.rest(300, 900).await;
@@ -145,6 +164,10 @@ impl Nemesis {
     }
 
     async fn heal(&mut self) {
+        for id in self.cluster.ids() {
+            self.cluster.set_disk(id, None);
+            self.cluster.set_free_bytes(id, None);
+        }
         self.cluster.network.heal();
         self.cluster.network.set_drop_probability(self.cluster.plan.drop_probability);
         self.book.note(format_args!("healed"));

@@ -140,7 +140,7 @@ async fn under_faults(cluster: &Arc<Cluster>, book: &Arc<Book>) -> u64 {
     faults
 }
 
-async fn formed(cluster: &Cluster) -> Result<(), String> {
+pub async fn formed(cluster: &Cluster) -> Result<(), String> {
     let until = now() + PATIENCE;
     loop {
         let statuses = cluster.statuses();
@@ -169,7 +169,7 @@ async fn heals(cluster: &Arc<Cluster>, book: &Arc<Book>) -> Vec<String> {
 }
 
 /// INV-3: at rest all replicas of a group are at the same index, with the same digest.
-async fn equal(cluster: &Cluster, book: &Book) -> Result<(), String> {
+pub async fn equal(cluster: &Cluster, book: &Book) -> Result<(), String> {
     let until = now() + PATIENCE;
     loop {
         let mut groups: BTreeMap<GroupId, Vec<(u64, u64, String)>> = BTreeMap::new();

@@ -17,6 +17,7 @@ use raftcache::raft::runtime::seed_thread;
 use raftcache::raft::settings::RaftSettings;
 use raftcache::raft::shard_group::ShardGroup;
 use raftcache::storage::disk::{Disk, RealDisk};
+use raftcache::storage::health::Reporter;
 use raftcache::storage::sim_files::SimFiles;
 use raftcache::storage::snapshot_files::SnapshotFiles;
 use raftcache::storage::wal::Wal;
@@ -117,6 +118,7 @@ impl Cluster {
             transport: self.network.transport(node),
             wal: plan.wals.get(self.groups.len()).cloned(),
             files: Arc::new(files),
+            storage: Reporter::unwatched(Arc::clone(&metrics)),
             heartbeats: Heartbeats::start(beat, self.cancel.clone()),
             settings: plan.settings.clone(),
             metrics: Arc::clone(&metrics),

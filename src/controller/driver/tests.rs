@@ -22,6 +22,14 @@ struct Host {
     /// Starts that fail before one succeeds.
     failures: Mutex<usize>,
     log_lost: Mutex<BTreeSet<LogKey>>,
+    /// How long a start takes.
+    start_takes: Duration,
+    /// The disk lets nothing start.
+    stalled: Mutex<bool>,
+    /// Starts that came to their end.
+    finished: Mutex<BTreeSet<LogKey>>,
+    /// Left on the disk by replicas that do not run.
+    left: Mutex<BTreeSet<LogKey>>,
     /// Starts and stops asked for.
     asked: watch::Sender<Vec<String>>,
 }
@@ -52,13 +60,29 @@ impl ReplicaHost for Host {
             Ok(())
         };
         self.say(format!("start {}", start.key));
-        std::future::ready(result).boxed()
+        async move {
+            tokio::time::sleep(self.start_takes).await;
+            if result.is_ok() {
+                self.finished.lock().insert(start.key);
+            }
+            result
+        }
+        .boxed()
     }
 
     fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>> {
-        assert!(self.running.lock().remove(&key));
+        assert!(self.running.lock().remove(&key) || self.left.lock().remove(&key));
         self.say(format!("stop {key} forget {forget}"));
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn may_start(&self) -> bool {
+        !*self.stalled.lock()
+    }
+
+    fn present(&self) -> BoxFuture<'_, Result<BTreeSet<LogKey>, HostError>> {
+        let present = self.running.lock().union(&self.left.lock()).copied().collect();
+        std::future::ready(Ok(present)).boxed()
     }
 
     fn running(&self) -> BTreeSet<LogKey> {
@@ -231,6 +255,51 @@ async fn a_replica_whose_log_is_lost_is_not_tried_again() {
     let asked = rig.host.asked.borrow().clone();
     assert_eq!(asked.iter().filter(|what| *what == "start g1-r11").count(), 1, "{asked:?}");
     assert!(rig.host.initialized.lock().is_empty());
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_abandoned_replicas_left_is_removed_and_what_is_lost_but_placed_here_stays() {
+    let left = Mutex::new(BTreeSet::from([key(1, 5), key(2, 14), key(9, 77)]));
+    let log_lost = Mutex::new(BTreeSet::from([key(2, 14)]));
+    let rig = Rig::new(Host { left, log_lost, ..Host::default() });
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    tokio::time::sleep(BALANCE_EVERY * 2).await;
+    assert_eq!(rig.host.left.lock().len(), 3, "without a table nothing is known");
+    rig.publish(1);
+    rig.host.wait(|host| host.left.lock().len() == 1).await;
+    assert_eq!(*rig.host.left.lock(), BTreeSet::from([key(2, 14)]));
+    let asked = rig.host.asked.borrow().clone();
+    assert!(asked.contains(&"stop g1-r5 forget true".to_owned()), "{asked:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_under_way_is_brought_to_its_end_and_no_other_begins() {
+    let rig = Rig::new(Host { start_takes: Duration::from_secs(3), ..Host::default() });
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    rig.publish(1);
+    rig.host.wait(|host| !host.running.lock().is_empty()).await;
+    let host = Arc::clone(&rig.host);
+    assert!(host.finished.lock().is_empty(), "it is under way");
+    rig.end().await;
+    assert_eq!(
+        *host.finished.lock(),
+        BTreeSet::from([key(1, 11)]),
+        "nobody forgets it half started"
+    );
+    assert_eq!(*host.asked.borrow(), ["start g1-r11"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_while_the_disk_does_not_let_it() {
+    let rig = Rig::new(Host { stalled: Mutex::new(true), ..Host::default() });
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    rig.publish(1);
+    tokio::time::sleep(BALANCE_EVERY * 5).await;
+    assert!(rig.host.asked.borrow().is_empty());
+    *rig.host.stalled.lock() = false;
+    rig.host.wait(|host| *host.running.lock() == both()).await;
     rig.end().await;
 }
 

@@ -129,7 +129,7 @@ impl<M: StateMachine> Replica<M> {
         )
     }
 
-    /// Other voters and how many log entries each lacks of this leader's log; empty unless leading.
+    /// Other voters that want to lead and how many log entries each lacks of this leader's log; empty unless leading.
     pub fn voters_behind(&self) -> Vec<(ReplicaId, u64)> {
         let metrics = self.inner.raft.metrics();
         let seen = metrics.borrow_watched();
@@ -138,11 +138,12 @@ impl<M: StateMachine> Replica<M> {
         let progress = seen.replication.iter().flatten();
         progress
             .filter(|(id, _)| **id != self.inner.key.replica && voters.contains(id))
+            .filter(|(id, _)| !self.inner.context.is_reluctant(**id))
             .map(|(id, matched)| (*id, last.saturating_sub(matched.map_or(0, |id| id.index))))
             .collect()
     }
 
-    fn successor(&self, wanted: Option<ReplicaId>) -> Option<ReplicaId> {
+    pub(super) fn successor(&self, wanted: Option<ReplicaId>) -> Option<ReplicaId> {
         let metrics = self.inner.raft.metrics();
         let seen = metrics.borrow_watched();
         let voters: std::collections::BTreeSet<_> = seen.membership_config.voter_ids().collect();
@@ -151,6 +152,9 @@ impl<M: StateMachine> Replica<M> {
             .iter()
             .filter(|(id, _)| **id != self.inner.key.replica && voters.contains(id))
             .filter(|(id, _)| wanted.is_none_or(|wanted| wanted == **id))
+            // A transfer that is refused leaves its leader unable to propose: openraft takes no
+            // transfer back.
+            .filter(|(id, _)| !self.inner.context.is_reluctant(**id))
             .max_by_key(|(_, matched)| matched.map(|id| id.index))
             .map(|(id, _)| *id)
     }

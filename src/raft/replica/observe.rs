@@ -159,8 +159,8 @@ impl<M: StateMachine> Replica<M> {
 }
 
 pub(super) async fn watch_leader<M: StateMachine>(
-    raft: RaftHandle<M>,
-    leader_tx: watch::Sender<Option<Leader>>,
+    raft: &RaftHandle<M>,
+    leader_tx: &watch::Sender<Option<Leader>>,
 ) {
     let mut server = raft.server_metrics();
     loop {

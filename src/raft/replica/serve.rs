@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{Replica, StateMachine};
 use crate::raft::compactor;
+use crate::raft::countermeasure::{Countermeasure, taken_out};
 use crate::raft::digests::Mismatch;
 use crate::raft::frame_codec::{decode, decode_append, encode, encode_append_response};
 use crate::transport::{FrameKind, Refusal};
@@ -34,6 +35,7 @@ impl<M: StateMachine> Replica<M> {
             }
             FrameKind::TransferLeader => {
                 self.check_guard()?;
+                self.check_willing(&payload)?;
                 let request = decode(&payload, "transfer").map_err(refuse)?;
                 let answer = raft.handle_transfer_leader(request).await;
                 answer.map(|answer| encode(&answer)).map_err(refuse)
@@ -72,6 +74,7 @@ impl<M: StateMachine> Replica<M> {
         }
         let response = inner.raft.append_entries(request).await.map_err(refuse)?;
         if response.is_success() {
+            self.heard();
             let applied = self.with_applied(|_, _, index| index);
             let complete = extras.complete_index;
             inner.freshness.heard(extras.echo_ms, extras.quorum_age_ms, complete, applied);
@@ -81,7 +84,7 @@ impl<M: StateMachine> Replica<M> {
                 return Err(self.diverged(mismatch));
             }
         }
-        Ok(encode_append_response(&response, inner.freshness.now_ms()))
+        Ok(encode_append_response(&response, inner.freshness.now_ms(), self.is_reluctant()))
     }
 
     /// INV-3 is broken: stop this replica rather than serve what differs from the leader.
@@ -105,7 +108,7 @@ impl<M: StateMachine> Replica<M> {
 /// Checks that a frame is for this replica, not for another one of the group that lived here.
 fn take_target(mut payload: Bytes, own: ReplicaId) -> Result<Bytes, Refusal> {
     let target = wire::get_u64(&mut payload, "target replica").map_err(refuse)?;
-    if target != own.0 {
+    if target != own.0 && !taken_out(Countermeasure::TargetReplica) {
         return Err(Refusal(format!("{} does not run here, {own} does", ReplicaId(target))));
     }
     Ok(payload)

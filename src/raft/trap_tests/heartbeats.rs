@@ -15,6 +15,7 @@ use crate::raft::heartbeat::Heartbeats;
 use crate::raft::replica::{Replica, ReplicaDeps};
 use crate::raft::settings::RaftSettings;
 use crate::raft::testkit::{Cluster, Options, Tapped, Wire, WiredTransport};
+use crate::storage::health::Reporter;
 use crate::storage::sim_files::SimFiles;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::sim::SimNetwork;
@@ -60,6 +61,7 @@ async fn frames_and_moments(one_timer: bool) -> (usize, usize) {
             transport: Arc::new(WiredTransport { inner: network.transport(node), wire }),
             wal: None,
             files: Arc::new(SnapshotFiles::new(SimFiles::new(node.0), "/snapshots").unwrap()),
+            storage: Reporter::unwatched(Arc::clone(&metrics)),
             heartbeats: Heartbeats::start(interval, cancel.clone()),
             settings: RaftSettings::default(),
             metrics: Arc::clone(&metrics),

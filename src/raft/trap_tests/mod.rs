@@ -2,6 +2,7 @@
 //! test also runs without it and demands that the violation is seen.
 
 mod digest;
+mod disk;
 mod election;
 mod heartbeats;
 mod outcomes;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use crate::raft::countermeasure::{Countermeasure, take_out};
 use crate::raft::settings::RaftSettings;
 use crate::raft::testkit::{Cluster, Options, get, put, set, soon};
 use crate::types::clock::now;
@@ -59,6 +60,19 @@ async fn every_kind_of_entry_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entry_that_is_not_answered_is_applied_and_not_known() {
+    let cluster = Cluster::with(Options::default()).await;
+    let (_, group) = cluster.leader(&[]).await;
+    put(&group, "k", "1").await.unwrap();
+    let out = take_out(Countermeasure::ApplyAnswer);
+    let error = put(&group, "k", "2").await.expect_err("nobody answered it");
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    drop(out);
+    let read = get(&group, "k", Consistency::Linearizable).await.unwrap();
+    assert_eq!(read, Some("2".into()), "it was applied all the same");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_races_with_the_end_of_a_leadership_has_an_honest_outcome() {
     let (mut ok, mut rejected, mut unknown) = (0, 0, 0);
     for seed in 1..=50u64 {
@@ -91,22 +105,28 @@ async fn a_write_that_races_with_the_end_of_a_leadership_has_an_honest_outcome()
     assert!(ok > 0 && unknown > 0, "the cut met writes in flight");
 }
 
+/// Writes whose deadlines end around their proposal, on a slow network.
+async fn deadlines(seed: u64) -> (Cluster, Vec<Ended>) {
+    let settings = RaftSettings { batches_in_flight: 1, ..RaftSettings::default() };
+    let cluster = Cluster::with(Options { seed, settings, ..Options::default() }).await;
+    let delay = Duration::from_millis(1)..Duration::from_millis(5);
+    cluster.network.set_delay(delay);
+    cluster.leader(&[]).await;
+    let writes = (0..60u64).map(|i| {
+        let start = Duration::from_micros((i * 997 + seed * 131) % 20_000);
+        let patience = Duration::from_micros((i * 541 + seed * 17) % 12_000);
+        write(&cluster, format!("key-{i}"), start, patience)
+    });
+    let ended = join_all(writes).await;
+    cluster.wait_equal().await;
+    (cluster, ended)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_before_or_after_the_proposal_and_never_wrong() {
     let (mut before, mut after, mut ok) = (0, 0, 0);
     for seed in 1..=20u64 {
-        let settings = RaftSettings { batches_in_flight: 1, ..RaftSettings::default() };
-        let cluster = Cluster::with(Options { seed, settings, ..Options::default() }).await;
-        let delay = Duration::from_millis(1)..Duration::from_millis(5);
-        cluster.network.set_delay(delay);
-        cluster.leader(&[]).await;
-        let writes = (0..60u64).map(|i| {
-            let start = Duration::from_micros((i * 997 + seed * 131) % 20_000);
-            let patience = Duration::from_micros((i * 541 + seed * 17) % 12_000);
-            write(&cluster, format!("key-{i}"), start, patience)
-        });
-        let ended = join_all(writes).await;
-        cluster.wait_equal().await;
+        let (cluster, ended) = deadlines(seed).await;
         check(&cluster, &ended).await;
         for (key, result) in &ended {
             match result {
@@ -119,4 +139,20 @@ async fn a_deadline_is_before_or_after_the_proposal_and_never_wrong() {
     }
     println!("{ok} acknowledged, {before} not proposed in time, {after} proposed and not known");
     assert!(ok > 0 && before > 0 && after > 0, "{ok} {before} {after}: all of them are met");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_after_the_proposal_called_rejected_would_be_a_lie() {
+    let _out = take_out(Countermeasure::UnknownAfterPropose);
+    let mut lies = 0;
+    for seed in 1..=3u64 {
+        let (cluster, ended) = deadlines(seed).await;
+        let (_, group) = cluster.leader(&[]).await;
+        for (key, result) in &ended {
+            let rejected = matches!(result, Err(error) if error.outcome() == Outcome::Rejected);
+            let read = get(&group, key, Consistency::Linearizable).await.unwrap();
+            lies += usize::from(rejected && read.is_some());
+        }
+    }
+    assert!(lies > 0, "no write was applied after its caller was told that it was not");
 }

@@ -7,33 +7,39 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use openraft::errors::RPCError;
 use openraft::network::RPCOption;
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 
 use crate::core::machine::Machine;
-use crate::raft::countermeasure::{Countermeasure, take_out};
+use crate::raft::countermeasure::{
+    Countermeasure, EARLY_FAILURES_MAX, early_failures, fail_early, take_out,
+};
 use crate::raft::digests::Digests;
-use crate::raft::frame_codec::addressed;
+use crate::raft::frame_codec::{addressed, decode, encode};
+use crate::raft::log_store::LogStore;
 use crate::raft::network::{NetworkContext, NetworkFactory};
 use crate::raft::testkit::{Cluster, GROUP, Options, put};
-use crate::raft::types::{ReplicaNode, Vote};
+use crate::raft::types::{ReplicaNode, TypeConfig, Vote, log_id};
 use crate::storage::sim_files::SimFiles;
 use crate::storage::snapshot_files::SnapshotFiles;
+use crate::storage::wal::Recovered;
 use crate::transport::FrameKind;
 use crate::transport::sim::SimNetwork;
 use crate::types::clock::now;
-use crate::types::{NodeId, ReplicaId};
+use crate::types::{LogKey, NodeId, ReplicaId};
 
 #[tokio::test(start_paused = true)]
 async fn an_append_stream_fails_only_after_it_took_a_request() {
     let network = SimNetwork::new(1);
     // Nothing runs there: every call fails at once.
+    let key = LogKey { group: GROUP, replica: ReplicaId(1) };
     let context = NetworkContext::new(
         GROUP,
         network.transport(NodeId(1)),
         Arc::new(SnapshotFiles::new(SimFiles::new(1), "/snapshots").unwrap()),
         Arc::new(Digests::default()),
         Arc::new(|| (0, 0)),
+        LogStore::open(key, None, Recovered::default()).unwrap(),
         4,
         Duration::from_millis(750),
     );
@@ -92,6 +98,24 @@ async fn a_dead_follower_costs_little() {
             assert!(calls > 60, "{calls} calls in 10 s: heartbeats go on (seed {seed})");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_fails_before_it_took_a_request_is_retried_without_pause() {
+    let mut cluster = Cluster::with(Options::default()).await;
+    let (leader, group) = cluster.leader(&[]).await;
+    put(&group, "k", "0").await.unwrap();
+    let dead = cluster.others(leader)[0];
+    cluster.crash(dead).await;
+    let _early = fail_early(dead);
+    let begin = now();
+    put(&group, "k", "1").await.unwrap();
+    while early_failures() < EARLY_FAILURES_MAX && now() - begin < Duration::from_secs(10) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let took = now() - begin;
+    println!("{} attempts in {took:?}", early_failures());
+    assert_eq!(early_failures(), EARLY_FAILURES_MAX, "attempts in {took:?}: openraft paused");
 }
 
 /// A follower takes appends for a while without its answers getting through. Returns whether the
@@ -160,4 +184,25 @@ async fn frames_for_another_replica_of_the_group_are_refused() {
         assert!(refusal.is_err(), "{kind:?}: a frame without an address");
     }
     assert_eq!(follower.progress(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_check_a_replica_votes_under_the_id_of_another() {
+    let cluster = Cluster::with(Options::default()).await;
+    let (leader, _) = cluster.leader(&[]).await;
+    cluster.wait_equal().await;
+    let cut_off = cluster.others(leader)[0];
+    let follower = cluster.groups[&cut_off].replica();
+    let vote = Vote::new(99, ReplicaId(8));
+    let last = Some(log_id(98, 1_000));
+    let ballot = addressed(ReplicaId(9), &encode(&VoteRequest::<TypeConfig>::new(vote, last)));
+    // Past the leader's lease, so that nothing but the address speaks against it.
+    cluster.isolate(cut_off);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let refusal = follower.handle(leader, FrameKind::Vote, ballot.clone()).await;
+    assert!(refusal.is_err(), "a vote asked of replica 9");
+    let _out = take_out(Countermeasure::TargetReplica);
+    let answer = follower.handle(leader, FrameKind::Vote, ballot).await.expect("an answer");
+    let answer: VoteResponse<TypeConfig> = decode(&answer, "vote response").unwrap();
+    assert!(answer.vote_granted, "it voted in the name of replica 9: {answer:?}");
 }

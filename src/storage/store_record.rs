@@ -1,4 +1,4 @@
-//! Bytes of the records that `sled_wal` keeps. Append only, guarded by golden bytes.
+//! Bytes of the records that the engines keep. Append only, guarded by golden bytes.
 //!
 //! ```text
 //! key    group u32 BE, replica u64 BE                  the head of a log
@@ -6,6 +6,8 @@
 //!        0xffffffff, batch u64 BE                      what one batch wrote (manifest)
 //! value  crc32c u32 LE over the key and the rest, format u8, body
 //! ```
+//!
+//! sled keeps them under these keys; raft-engine, which has numbers for keys, signs with them.
 //!
 //! The key is under the checksum, so that a value found under another key is damage as well.
 
@@ -98,7 +100,7 @@ pub(super) fn batch_of(key: &[u8]) -> Result<u64, Error> {
     }
 }
 
-fn seal(key: &[u8], write_body: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
+pub(super) fn seal(key: &[u8], write_body: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
     let mut out = BytesMut::new();
     out.put_u32_le(0);
     out.put_u8(FORMAT);
@@ -108,7 +110,7 @@ fn seal(key: &[u8], write_body: impl FnOnce(&mut BytesMut)) -> Vec<u8> {
     out.into()
 }
 
-fn unseal(key: &[u8], value: &[u8]) -> Result<Bytes, Error> {
+pub(super) fn unseal(key: &[u8], value: &[u8]) -> Result<Bytes, Error> {
     let mut input = Bytes::copy_from_slice(value);
     let crc = wire::get_u32(&mut input, "checksum")?;
     if crc != crc32c::crc32c_append(crc32c::crc32c(key), &input) {
