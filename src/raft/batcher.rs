@@ -50,7 +50,7 @@ type Replies = Result<Vec<Reply>, Error>;
 
 struct Pending {
     writes: Vec<Write>,
-    /// Versions they may give, steps of transactions counted: what a batch and the queue count.
+    /// Versions they may give: what batch and queue count.
     positions: usize,
     bytes: usize,
     queued_at: Instant,
@@ -291,13 +291,11 @@ impl Batcher {
     /// Takes units off the backlog until the entry is full, skipping those whose caller left and
     /// refusing those that waited too long.
     fn take_batch(&mut self) -> (Vec<Write>, usize, Shares) {
-        let (mut writes, mut bytes, mut shares) = (Vec::new(), 0, Vec::new());
-        let mut taken_positions = 0;
+        let (mut writes, mut taken, mut bytes, mut shares) = (Vec::new(), 0, 0, Vec::new());
         let settings = self.replica.settings();
         let (writes_max, bytes_max) = (settings.batch_writes_max, settings.batch_bytes_max);
         while let Some(next) = self.backlog.front() {
-            let full =
-                taken_positions + next.positions > writes_max || bytes + next.bytes > bytes_max;
+            let full = taken + next.positions > writes_max || bytes + next.bytes > bytes_max;
             if full && !writes.is_empty() {
                 break;
             }
@@ -311,7 +309,7 @@ impl Batcher {
             match (claimed, verdict) {
                 (Ok(_), Ok(())) => {
                     shares.push((next.writes.len(), next.reply));
-                    taken_positions += next.positions;
+                    taken += next.positions;
                     writes.extend(next.writes);
                     bytes += next.bytes;
                 }

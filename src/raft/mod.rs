@@ -11,6 +11,7 @@ mod digests;
 mod entry_codec;
 mod frame_codec;
 mod freshness;
+mod garbage;
 pub mod heartbeat;
 mod log_clock;
 mod log_store;

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
+use super::garbage::drop_elsewhere;
 use super::machine::{Applied, Restorer, StateMachine};
 use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::storage::health::Reporter;
 use crate::storage::snapshot_files::{Life, SnapshotFile, SnapshotFiles, SnapshotWriter};
 use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
-use crate::types::{LogKey, task, wire};
+use crate::types::{LogKey, wire};
 
 /// The machine and how far it is applied, always changed together.
 #[derive(Debug)]
@@ -191,13 +192,6 @@ impl<M: StateMachine> StateStore<M> {
         }
         Ok((applied, state.machine.take_garbage()))
     }
-}
-
-/// Drops what takes long to drop on a thread that may block.
-fn drop_elsewhere(files: &Arc<SnapshotFiles>, garbage: Option<Box<dyn Send>>) {
-    let Some(garbage) = garbage else { return };
-    let files = Arc::clone(files);
-    task::spawn("drop garbage", async move { files.offload(move || drop(garbage)).await });
 }
 
 fn damaged(key: LogKey, index: u64, error: &wire::Error) -> io::Error {
