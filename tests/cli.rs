@@ -1,5 +1,7 @@
 //! The command line as a user meets it: the real binary, with its own environment.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 #[path = "support/ports.rs"]
 mod ports;
 

@@ -292,11 +292,10 @@ impl Batcher {
     /// refusing those that waited too long.
     fn take_batch(&mut self) -> (Vec<Write>, usize, Shares) {
         let (mut writes, mut taken, mut bytes, mut shares) = (Vec::new(), 0, 0, Vec::new());
-        let settings = self.replica.settings();
-        let (writes_max, bytes_max) = (settings.batch_writes_max, settings.batch_bytes_max);
+        let max = self.replica.settings();
         while let Some(next) = self.backlog.front() {
-            let full = taken + next.positions > writes_max || bytes + next.bytes > bytes_max;
-            if full && !writes.is_empty() {
+            let wide = taken + next.positions > max.batch_writes_max;
+            if !writes.is_empty() && (wide || bytes + next.bytes > max.batch_bytes_max) {
                 break;
             }
             let Some(next) = self.backlog.pop_front() else { break };

@@ -30,6 +30,7 @@ use super::frame_codec::{
 };
 use super::log_store::LogStore;
 use super::machine::StateMachine;
+use super::settings::RaftSettings;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
 use super::types::{LogId, ReplicaNode, TypeConfig, Vote};
@@ -85,8 +86,7 @@ impl NetworkContext {
         digests: Arc<Digests>,
         applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
         log: LogStore,
-        appends_in_flight: usize,
-        append_timeout: Duration,
+        settings: &RaftSettings,
     ) -> Self {
         NetworkContext {
             group,
@@ -95,8 +95,8 @@ impl NetworkContext {
             digests,
             applied,
             log,
-            appends_in_flight,
-            append_timeout,
+            appends_in_flight: settings.appends_in_flight,
+            append_timeout: Duration::from_millis(settings.election_ms_min),
             heard: Arc::default(),
             metrics: Arc::default(),
         }

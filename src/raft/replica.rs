@@ -7,7 +7,6 @@ mod serve;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use openraft::Raft;
@@ -150,8 +149,7 @@ impl<M: StateMachine> Replica<M> {
             Arc::clone(&digests),
             Arc::new(applied),
             log.clone(),
-            deps.settings.appends_in_flight,
-            Duration::from_millis(deps.settings.election_ms_min),
+            &deps.settings,
         );
         let factory = NetworkFactory::<M> { context: context.clone(), machine: PhantomData };
         let config = deps.settings.openraft(format!("{key} on {node}"))?;

@@ -117,7 +117,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert_eq!(look(&whole[..cut]), Ok(()), "it handles a torn end itself");
         }
-        let zeros = [whole.clone(), vec![0; 5000]].concat();
+        let zeros = [whole, vec![0; 5000]].concat();
         assert_eq!(look(&zeros), Ok(()));
         look(&file(VERSION, 1 << 58, &[(40, 0)])).unwrap_err();
         look(&file(1, 0, &[(40, 0)])).unwrap_err();

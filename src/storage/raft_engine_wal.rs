@@ -45,6 +45,9 @@ const SYNCED: &[u8] = b"synced";
 /// Records read at a time.
 const READ_RECORDS: u64 = 64;
 
+/// Is shown number and bytes of each entry.
+type Show<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), Error>;
+
 /// Write-ahead log of a node on raft-engine.
 pub type RaftEngineWal = EngineWal<RaftEngine>;
 
@@ -176,12 +179,7 @@ impl RaftEngine {
     }
 
     /// Shows the entries of a region from number `from` on, without the numbers.
-    fn entries(
-        &self,
-        region: u64,
-        from: u64,
-        show: &mut dyn FnMut(u64, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn entries(&self, region: u64, from: u64, show: Show<'_>) -> Result<(), Error> {
         let span = (self.engine.first_index(region), self.engine.last_index(region));
         let (Some(first), Some(last)) = span else { return Ok(()) };
         let mut next = from.max(first);

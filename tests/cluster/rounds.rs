@@ -120,10 +120,11 @@ impl Slowest {
     ) {
         // With one node killed the other two go on; else time counts once the last is back.
         let lone = steady && round.lone().is_some();
-        let (began, last) = (now(), round.steps.len() - 1);
+        let marked = if lone { 0 } else { round.steps.len() - 1 };
+        let began = now();
         for (i, (when, at, step)) in round.steps.iter().enumerate() {
             tokio::time::sleep_until(began + *when).await;
-            if i == if lone { 0 } else { last } {
+            if i == marked {
                 load.mark();
             }
             if *step == Step::Launch {

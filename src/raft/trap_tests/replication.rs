@@ -18,6 +18,7 @@ use crate::raft::digests::Digests;
 use crate::raft::frame_codec::{addressed, decode, encode};
 use crate::raft::log_store::LogStore;
 use crate::raft::network::{NetworkContext, NetworkFactory};
+use crate::raft::settings::RaftSettings;
 use crate::raft::testkit::{Cluster, GROUP, Options, put};
 use crate::raft::types::{ReplicaNode, TypeConfig, Vote, log_id};
 use crate::storage::sim_files::SimFiles;
@@ -40,8 +41,7 @@ async fn an_append_stream_fails_only_after_it_took_a_request() {
         Arc::new(Digests::default()),
         Arc::new(|| (0, 0)),
         LogStore::open(key, None, Recovered::default()).unwrap(),
-        4,
-        Duration::from_millis(750),
+        &RaftSettings::default(),
     );
     let mut factory = NetworkFactory::<Machine> { context, machine: PhantomData };
     let mut peer = factory.new_client(ReplicaId(2), &ReplicaNode { node: NodeId(2) }).await;

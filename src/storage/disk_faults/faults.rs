@@ -50,7 +50,7 @@ pub(super) const FAULTS: [(Fault, u64); 7] = [
 fn newest(round: &Round) -> PathBuf {
     let changed = |path: &PathBuf| round.before.files.get(path) != round.after.files.get(path);
     let files = round.after.data_files();
-    let log = |path: &&PathBuf| !path.extension().is_some_and(|e| e == "rewrite");
+    let log = |path: &&PathBuf| path.extension().is_none_or(|e| e != "rewrite");
     let newest = files.iter().filter(log).rfind(|path| changed(path));
     newest.or(files.last()).expect("a store has files").clone()
 }

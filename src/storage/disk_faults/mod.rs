@@ -12,7 +12,7 @@ mod history;
 mod image;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -357,7 +357,7 @@ fn without_the_flush_mark_a_cut_tail_of_raft_engine_is_silent_and_found_here() {
 /// A directory stays with the engine that made it.
 #[test]
 fn another_engine_is_refused_and_named() {
-    fn refused<A: Engine, B: Engine>(path: &PathBuf) {
+    fn refused<A: Engine, B: Engine>(path: &Path) {
         let mode = FlushMode::Always;
         EngineWal::<A>::open(path, Metrics::new(), mode).unwrap().close().unwrap();
         let error = EngineWal::<B>::open(path, Metrics::new(), mode).unwrap_err();
