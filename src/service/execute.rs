@@ -19,7 +19,6 @@ use tokio::sync::watch;
 
 use super::admission::Admission;
 use super::api::{Execute, NodeStatus, Operation, Request, Response};
-use super::check::Limits;
 use super::forward::Forwarder;
 use super::forward_lane::Links;
 use super::local_group::LocalGroup;

@@ -10,7 +10,7 @@ use super::request_ids::{Lease, RequestIds};
 use super::router::{Located, Target};
 use super::unit::{Unit, Work};
 use crate::types::clock::{Instant, now};
-use crate::types::{Consistency, Error, GroupId, NodeId, Reason, Refusal, Reply, RequestId, Write};
+use crate::types::{Consistency, Error, NodeId, Reason, Refusal, Reply, RequestId, Write};
 
 /// One operation under way.
 struct Run<'a> {
