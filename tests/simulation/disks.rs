@@ -57,7 +57,8 @@ async fn until(what: &str, met: impl Fn() -> bool) {
 
 async fn ask(cluster: &Cluster, id: u64, operation: Operation) -> Result<Response, Error> {
     let service = cluster.life(id).unwrap().service.clone();
-    let request = Request { operation, request_id: None, deadline: now() + DEADLINE, trace: 0 };
+    let (arrived, deadline) = (now(), now() + DEADLINE);
+    let request = Request { operation, request_id: None, arrived, deadline, trace: 0 };
     service.execute(request).await
 }
 
