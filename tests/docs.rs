@@ -176,6 +176,12 @@ fn reasons() -> Vec<Reason> {
         Reason::SessionExpired,
         Reason::TooLarge { bytes: 2, bytes_max: 1 },
         Reason::StorageFailed { detail: detail() },
+        Reason::NotInteger,
+        Reason::Overflow,
+        Reason::NotFloat,
+        Reason::NotFinite,
+        Reason::ReplyTooLarge { bytes: 2, bytes_max: 1 },
+        Reason::CrossShard { shards: 2 },
         Reason::Internal { detail: detail() },
     ]
 }

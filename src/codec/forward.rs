@@ -5,13 +5,18 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::fields::get_key;
 use super::forward_error::{get_error, put_error};
 use super::log_record;
+pub use super::query_record::query_bytes;
+use super::query_record::{get_query, put_query};
+use crate::core::reply_record::{
+    get_answer, get_found, get_reply, put_answer, put_found, put_reply,
+};
 use crate::types::limits::BATCH_WRITES_MAX;
 use crate::types::wire::{self, Error};
 use crate::types::{
-    Consistency, Error as Failure, Found, Freshness, Query, Refusal, Reply, RoutingEpoch, Value,
-    ValueKind, Version, Write,
+    Answer, Consistency, Error as Failure, Freshness, Query, Reply, RoutingEpoch, Write,
 };
 
 /// First byte of both frames; another layout gets another number.
@@ -46,7 +51,7 @@ pub enum Operations {
     Reads {
         /// How fresh.
         consistency: Consistency,
-        /// Which keys.
+        /// What to read.
         queries: Vec<Query>,
     },
 }
@@ -63,13 +68,15 @@ pub struct Response {
 /// What became of a frame's operations.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Results {
-    /// One reply for each write, in order.
+    /// One reply for each of the first writes, in order. Fewer than were asked when the values in
+    /// them would not fit one frame; at least one. The rest was not done, or was done and its
+    /// replies are remembered: it is sent again as it is.
     Writes(Vec<Reply>),
-    /// One result for each of the first queries. Fewer than were asked when the values would not
+    /// One answer for each of the first queries. Fewer than were asked when the values would not
     /// fit one frame; at least one. The rest was not read.
     Reads {
         /// What was found.
-        found: Vec<Option<Found>>,
+        answers: Vec<Answer>,
         /// What state it shows.
         freshness: Freshness,
     },
@@ -109,11 +116,16 @@ impl Request {
                 wire::put_bytes(&mut out, &log_record::encode_writes(writes));
             }
             Operations::Reads { consistency, queries } => {
-                out.put_u8(2);
+                // The first tag is older than other reads than `Get`, and shorter.
+                let values = queries.iter().all(|query| matches!(query, Query::Get { .. }));
+                out.put_u8(if values { 2 } else { 3 });
                 put_consistency(&mut out, *consistency);
                 wire::put_varint(&mut out, queries.len() as u64);
                 for query in queries {
-                    wire::put_bytes(&mut out, &query.key);
+                    match query {
+                        Query::Get { key } if values => wire::put_bytes(&mut out, key),
+                        other => put_query(&mut out, other),
+                    }
                 }
             }
         }
@@ -137,10 +149,11 @@ impl Request {
                 input,
                 "forward.writes",
             )?)?),
-            2 => {
+            tag @ (2 | 3) => {
                 let consistency = get_consistency(input)?;
-                let queries = get_list(input, "forward.queries", |input| {
-                    Ok(Query { key: wire::get_bytes(input, "forward.key")? })
+                let queries = get_list(input, "forward.queries", |input| match tag {
+                    2 => Ok(Query::Get { key: get_key(input)? }),
+                    _ => get_query(input),
                 })?;
                 Operations::Reads { consistency, queries }
             }
@@ -154,7 +167,7 @@ impl Request {
     fn bytes_hint(&self) -> usize {
         let operations: usize = match &self.operations {
             Operations::Writes(writes) => writes.iter().map(log_record::write_bytes).sum(),
-            Operations::Reads { queries, .. } => queries.iter().map(|q| q.key.len() + 2).sum(),
+            Operations::Reads { queries, .. } => queries.iter().map(query_bytes).sum(),
         };
         32 + operations + 16 * self.traces.len()
     }
@@ -174,14 +187,18 @@ impl Response {
                     put_reply(&mut out, reply);
                 }
             }
-            Results::Reads { found, freshness } => {
-                out.put_u8(2);
+            Results::Reads { answers, freshness } => {
+                let values = answers.iter().all(|answer| matches!(answer, Answer::Value(_)));
+                out.put_u8(if values { 2 } else { 4 });
                 wire::put_varint(&mut out, freshness.term);
                 wire::put_varint(&mut out, freshness.index);
                 wire::put_varint(&mut out, freshness.age_ms);
-                wire::put_varint(&mut out, found.len() as u64);
-                for found in found {
-                    put_found(&mut out, found.as_ref());
+                wire::put_varint(&mut out, answers.len() as u64);
+                for answer in answers {
+                    match answer {
+                        Answer::Value(found) if values => put_found(&mut out, found.as_ref()),
+                        other => put_answer(&mut out, other),
+                    }
                 }
             }
             Results::Failed(error) => {
@@ -199,13 +216,17 @@ impl Response {
         let epoch = RoutingEpoch(wire::get_varint(input, "forward.epoch")?);
         let results = match wire::get_u8(input, "forward.results")? {
             1 => Results::Writes(get_list(input, "forward.replies", get_reply)?),
-            2 => {
+            tag @ (2 | 4) => {
                 let freshness = Freshness {
                     term: wire::get_varint(input, "forward.term")?,
                     index: wire::get_varint(input, "forward.index")?,
                     age_ms: wire::get_varint(input, "forward.age_ms")?,
                 };
-                Results::Reads { found: get_list(input, "forward.found", get_found)?, freshness }
+                let answers = get_list(input, "forward.found", |input| match tag {
+                    2 => get_found(input).map(Answer::Value),
+                    _ => get_answer(input),
+                })?;
+                Results::Reads { answers, freshness }
             }
             3 => Results::Failed(get_error(input)?),
             tag => return Err(Error::Tag { what: "forward.results", tag: tag.into() }),
@@ -215,9 +236,23 @@ impl Response {
     }
 }
 
-/// Bytes one result of a read takes in a frame, at most.
-pub fn found_bytes(found: Option<&Found>) -> usize {
-    found.map_or(1, |found| found.value.data.len() + 32)
+/// Bytes one answer takes in a frame, at most.
+pub fn answer_bytes(answer: &Answer) -> usize {
+    let keys = match answer {
+        Answer::Keys(keys) => keys.keys.len(),
+        Answer::Value(_) | Answer::Meta(_) | Answer::Size(_) => 0,
+    };
+    answer.payload_bytes() + 5 * keys + 64
+}
+
+/// Bytes one reply takes in a frame, at most.
+pub fn reply_bytes(reply: &Reply) -> usize {
+    let steps = match reply {
+        Reply::Transaction(replies) => replies.len(),
+        _ => 0,
+    };
+    // Versions, tags and lengths of each.
+    reply.payload_bytes() + 64 * (steps + 1)
 }
 
 fn get_format(input: &mut Bytes) -> Result<(), Error> {
@@ -280,89 +315,6 @@ fn get_consistency(input: &mut Bytes) -> Result<Consistency, Error> {
         4 => Consistency::Stale,
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
-}
-
-fn put_reply(out: &mut BytesMut, reply: &Reply) {
-    match reply {
-        Reply::Set { version } => {
-            out.put_u8(1);
-            wire::put_varint(out, version.0);
-        }
-        Reply::Deleted { version } => {
-            out.put_u8(2);
-            wire::put_varint(out, version.0);
-        }
-        Reply::NotFound => out.put_u8(3),
-        Reply::ConditionFailed { current: None } => out.put_u8(4),
-        Reply::ConditionFailed { current: Some(version) } => {
-            out.put_u8(5);
-            wire::put_varint(out, version.0);
-        }
-        Reply::Done => out.put_u8(6),
-        Reply::Refused(Refusal::NotOwner { epoch }) => {
-            out.put_u8(7);
-            wire::put_varint(out, epoch.0);
-        }
-        Reply::Refused(Refusal::TooLarge { bytes, bytes_max }) => {
-            out.put_u8(8);
-            wire::put_varint(out, *bytes);
-            wire::put_varint(out, *bytes_max);
-        }
-        Reply::Refused(Refusal::SessionExpired) => out.put_u8(9),
-    }
-}
-
-fn get_reply(input: &mut Bytes) -> Result<Reply, Error> {
-    const WHAT: &str = "forward.reply";
-    let tag = wire::get_u8(input, WHAT)?;
-    let mut number = || wire::get_varint(input, WHAT);
-    Ok(match tag {
-        1 => Reply::Set { version: Version(number()?) },
-        2 => Reply::Deleted { version: Version(number()?) },
-        3 => Reply::NotFound,
-        4 => Reply::ConditionFailed { current: None },
-        5 => Reply::ConditionFailed { current: Some(Version(number()?)) },
-        6 => Reply::Done,
-        7 => Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(number()?) }),
-        8 => Reply::Refused(Refusal::TooLarge { bytes: number()?, bytes_max: number()? }),
-        9 => Reply::Refused(Refusal::SessionExpired),
-        tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
-    })
-}
-
-fn put_found(out: &mut BytesMut, found: Option<&Found>) {
-    let Some(found) = found else { return out.put_u8(0) };
-    out.put_u8(match found.value.kind {
-        ValueKind::Bytes => 1,
-        ValueKind::Text => 2,
-    });
-    wire::put_varint(out, found.version.0);
-    match found.ttl_ms {
-        None => out.put_u8(0),
-        Some(ttl_ms) => {
-            out.put_u8(1);
-            wire::put_varint(out, ttl_ms);
-        }
-    }
-    wire::put_bytes(out, &found.value.data);
-}
-
-fn get_found(input: &mut Bytes) -> Result<Option<Found>, Error> {
-    const WHAT: &str = "forward.found";
-    let kind = match wire::get_u8(input, WHAT)? {
-        0 => return Ok(None),
-        1 => ValueKind::Bytes,
-        2 => ValueKind::Text,
-        tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
-    };
-    let version = Version(wire::get_varint(input, WHAT)?);
-    let ttl_ms = match wire::get_u8(input, "forward.ttl")? {
-        0 => None,
-        1 => Some(wire::get_varint(input, "forward.ttl")?),
-        tag => return Err(Error::Tag { what: "forward.ttl", tag: tag.into() }),
-    };
-    let data = wire::get_bytes(input, "forward.value")?;
-    Ok(Some(Found { value: Value { data, kind }, version, ttl_ms }))
 }
 
 #[cfg(test)]

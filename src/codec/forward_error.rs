@@ -34,6 +34,12 @@ const NAMES: &[&str] = &[
     "request id sessions",
     "peer queue",
     "memory",
+    "pattern",
+    "count",
+    "cursor",
+    "operations",
+    "delta",
+    "offset",
     crate::types::limits::WHAT_DISK_ROOM,
     crate::types::limits::WHAT_LOG_WITHOUT_SNAPSHOT,
     "bytes in flight",
@@ -88,6 +94,12 @@ fn tag_of(reason: &Reason) -> u8 {
         Reason::TooLarge { .. } => 14,
         Reason::Internal { .. } => 15,
         Reason::StorageFailed { .. } => 16,
+        Reason::NotInteger => 17,
+        Reason::Overflow => 18,
+        Reason::NotFloat => 19,
+        Reason::NotFinite => 20,
+        Reason::ReplyTooLarge { .. } => 21,
+        Reason::CrossShard { .. } => 22,
     }
 }
 
@@ -119,15 +131,20 @@ fn put_reason(out: &mut BytesMut, reason: &Reason) {
             wire::put_varint(out, *age_ms);
             wire::put_varint(out, *staleness_ms_max);
         }
-        Reason::TooLarge { bytes, bytes_max } => {
+        Reason::TooLarge { bytes, bytes_max } | Reason::ReplyTooLarge { bytes, bytes_max } => {
             wire::put_varint(out, *bytes);
             wire::put_varint(out, *bytes_max);
         }
+        Reason::CrossShard { shards } => wire::put_varint(out, *shards),
         Reason::NotReady
         | Reason::Stopping
         | Reason::DeadlineBeforePropose
         | Reason::DeadlineAfterPropose
-        | Reason::SessionExpired => {}
+        | Reason::SessionExpired
+        | Reason::NotInteger
+        | Reason::Overflow
+        | Reason::NotFloat
+        | Reason::NotFinite => {}
     }
 }
 
@@ -168,6 +185,12 @@ fn get_reason(input: &mut Bytes) -> Result<Reason, Error> {
         14 => Reason::TooLarge { bytes: number()?, bytes_max: number()? },
         15 => Reason::Internal { detail: get_text(input)? },
         16 => Reason::StorageFailed { detail: get_text(input)? },
+        17 => Reason::NotInteger,
+        18 => Reason::Overflow,
+        19 => Reason::NotFloat,
+        20 => Reason::NotFinite,
+        21 => Reason::ReplyTooLarge { bytes: number()?, bytes_max: number()? },
+        22 => Reason::CrossShard { shards: number()? },
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }

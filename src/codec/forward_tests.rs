@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::types::{
-    Command, Condition, Delete, Expiry, GroupId, NodeId, Reason, RequestId, Set, ShardId,
+    Command, Condition, Delete, Expiry, Found, GroupId, NodeId, Reason, Refusal, RequestId, SLOTS,
+    Scan, Set, ShardId, Slot, Value, ValueKind, Version,
 };
 
 fn set(session: u128) -> Write {
@@ -42,6 +43,12 @@ fn reasons() -> Vec<Reason> {
         Reason::TooLarge { bytes: 1, bytes_max: 2 },
         Reason::Internal { detail: detail() },
         Reason::StorageFailed { detail: detail() },
+        Reason::NotInteger,
+        Reason::Overflow,
+        Reason::NotFloat,
+        Reason::NotFinite,
+        Reason::ReplyTooLarge { bytes: 1, bytes_max: 2 },
+        Reason::CrossShard { shards: 3 },
     ]
 }
 
@@ -103,7 +110,7 @@ fn golden_bytes() {
         deadline_ms: 1000,
         operations: Operations::Reads {
             consistency: Consistency::Bounded { staleness_ms_max: 7 },
-            queries: vec![Query { key: Bytes::from_static(b"ab") }],
+            queries: vec![Query::Get { key: Bytes::from_static(b"ab") }],
         },
         traces: Vec::new(),
     };
@@ -117,9 +124,24 @@ fn golden_bytes() {
     let value = Value { data: Bytes::from_static(b"v"), kind: ValueKind::Text };
     let some = Found { value, version: Version(9), ttl_ms: Some(5) };
     let freshness = Freshness { term: 1, index: 2, age_ms: 3 };
-    let results = Results::Reads { found: vec![None, Some(some)], freshness };
+    let results = Results::Reads {
+        answers: vec![Answer::Value(None), Answer::Value(Some(some.clone()))],
+        freshness,
+    };
     let response = Response { epoch: RoutingEpoch(1), results };
     assert_eq!(hex(&response.encode()), "01010201020302000209010501 76".replace(' ', ""));
+    let answers = vec![Answer::Value(Some(some)), Answer::Size(7)];
+    let response =
+        Response { epoch: RoutingEpoch(1), results: Results::Reads { answers, freshness } };
+    assert_eq!(hex(&response.encode()), "0101040102030201020901050176 0407".replace(' ', ""));
+    let mixed =
+        vec![Query::Get { key: Bytes::from_static(b"a") }, Query::Size { slot: Some(Slot(1)) }];
+    let mixed = Request {
+        operations: Operations::Reads { consistency: Consistency::Stale, queries: mixed },
+        traces: Vec::new(),
+        ..followed
+    };
+    assert_eq!(hex(&mixed.encode()), "01ac0202e8070304020101610502");
     let tags: Vec<u8> = reasons()
         .into_iter()
         .map(|reason| {
@@ -127,7 +149,10 @@ fn golden_bytes() {
             Response { epoch: RoutingEpoch(1), results }.encode()[4]
         })
         .collect();
-    assert_eq!(tags, [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+    assert_eq!(
+        tags,
+        [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22]
+    );
 }
 
 #[test]
@@ -153,7 +178,19 @@ fn operations() -> impl Strategy<Value = Operations> {
         command: Command::Delete(Delete { key, condition: Condition::Always }),
     });
     let write = prop_oneof![delete, any::<u128>().prop_map(set)];
-    let queries = proptest::collection::vec(key().prop_map(|key| Query { key }), 1..20);
+    let query = prop_oneof![
+        4 => key().prop_map(|key| Query::Get { key }),
+        1 => (key(), any::<(i64, i64)>())
+            .prop_map(|(key, (start, end))| Query::GetRange { key, start, end }),
+        1 => key().prop_map(|key| Query::Inspect { key }),
+        1 => (any::<(u32, u32, u32)>(), proptest::option::of(key())).prop_map(
+            |((first, last, keys_max), pattern)| {
+                Query::Scan(Scan { first, last, keys_max, pattern })
+            }
+        ),
+        1 => proptest::option::of(0..SLOTS).prop_map(|slot| Query::Size { slot: slot.map(Slot) }),
+    ];
+    let queries = proptest::collection::vec(query, 1..20);
     prop_oneof![
         proptest::collection::vec(write, 1..20).prop_map(Operations::Writes),
         (consistency(), queries)
@@ -173,7 +210,8 @@ fn results() -> impl Strategy<Value = Results> {
     prop_oneof![
         proptest::collection::vec(reply, 0..20).prop_map(Results::Writes),
         (found, any::<(u64, u64, u64)>()).prop_map(|(found, (term, index, age_ms))| {
-            Results::Reads { found, freshness: Freshness { term, index, age_ms } }
+            let answers = found.into_iter().map(Answer::Value).collect();
+            Results::Reads { answers, freshness: Freshness { term, index, age_ms } }
         }),
         (0..reasons().len()).prop_map(|index| Results::Failed(reasons()[index].clone().into())),
     ]
@@ -208,7 +246,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), tag in 1..4u8) {
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), tag in 1..5u8) {
         let mut input = vec![FORMAT, 1, tag];
         input.extend(&bytes);
         // Either result is right; what counts is that there is one.

@@ -1,6 +1,9 @@
 //! F2: bytes <-> types, pure.
 
 pub mod cluster_record;
+mod command_record;
+mod fields;
 pub mod forward;
 mod forward_error;
 pub mod log_record;
+mod query_record;

@@ -55,6 +55,12 @@ pub struct Limits {
     pub value_bytes_max: usize,
     /// Longest time to live, milliseconds, 1..=315360000000 (ten years). Default ten years.
     pub ttl_ms_max: u64,
+    /// Operations of one request of several, 1..=1024. Default 1024.
+    pub transaction_operations_max: usize,
+    /// Bytes of keys and values of one request of several, 1..=1572864. Default 1.5 MiB.
+    pub transaction_bytes_max: usize,
+    /// Keys that one call of a scan looks at in a shard, 1..=4096. Default 4096.
+    pub scan_keys_max: u32,
     /// Largest gRPC message, bytes: above key plus value, at most 8 MiB. Default 4 MiB.
     pub message_bytes_max: usize,
     /// Open client connections at one door, 1..=1000000. Default 10000.
@@ -129,6 +135,9 @@ impl Default for Limits {
             key_bytes_max: limits::KEY_BYTES_MAX,
             value_bytes_max: limits::VALUE_BYTES_MAX,
             ttl_ms_max: limits::TTL_MS_MAX,
+            transaction_operations_max: limits::TRANSACTION_OPERATIONS_MAX,
+            transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
+            scan_keys_max: limits::SCAN_KEYS_MAX,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,

@@ -229,6 +229,13 @@ impl Config {
             1..=limits::VALUE_BYTES_MAX,
         );
         check.range("limits.ttl_ms_max", own.ttl_ms_max, 1..=limits::TTL_MS_MAX);
+        let operations = own.transaction_operations_max;
+        let operations_max = limits::TRANSACTION_OPERATIONS_MAX;
+        check.range_usize("limits.transaction_operations_max", operations, 1..=operations_max);
+        let (bytes, bytes_max) = (own.transaction_bytes_max, limits::TRANSACTION_BYTES_MAX);
+        check.range_usize("limits.transaction_bytes_max", bytes, 1..=bytes_max);
+        let (keys, keys_max) = (u64::from(own.scan_keys_max), u64::from(limits::SCAN_KEYS_MAX));
+        check.range("limits.scan_keys_max", keys, 1..=keys_max);
         let item = own.key_bytes_max.saturating_add(own.value_bytes_max);
         check.that(own.message_bytes_max > item, "limits.message_bytes_max", || {
             format!(

@@ -36,6 +36,17 @@ impl Deadlines {
         (deadline_ms <= log_time_ms).then_some(id)
     }
 
+    /// The earliest deadline after this log time.
+    pub fn first_after(&self, log_time_ms: u64) -> Option<u64> {
+        let after = (log_time_ms.checked_add(1)?, 0);
+        self.by_deadline.range(after..).next().map(|(key, _)| key.0)
+    }
+
+    /// Entries that are due at this log time. Takes time in proportion to them.
+    pub fn due(&self, log_time_ms: u64) -> usize {
+        self.by_deadline.range(..=(log_time_ms, u64::MAX)).count()
+    }
+
     /// Entries that have a deadline.
     pub fn len(&self) -> usize {
         self.by_deadline.len()

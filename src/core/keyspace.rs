@@ -2,12 +2,18 @@
 //!
 //! Slab ids are local to a replica: nothing that is replicated depends on them. The index hashes by
 //! the 4-byte key hash that touches carry, so a touch finds its keys by one probe.
+//!
+//! A second index has the keys in an order that is the same on every replica: by slot, then by the
+//! highest bits of the hash. Scans walk it, and slots find their keys (docs/adr/0010).
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::types::ValueKind;
+use super::slot::slot_of;
+use crate::types::{Slot, ValueKind};
 
 /// Place of a cache entry in this replica's slab.
 pub type EntryId = u32;
@@ -51,6 +57,11 @@ impl Entry {
         self.data.slice(usize::from(self.key_len)..)
     }
 
+    /// The value, to look at.
+    pub fn value_bytes(&self) -> &[u8] {
+        &self.data[usize::from(self.key_len)..]
+    }
+
     /// Length of the value.
     pub fn value_len(&self) -> usize {
         self.data.len() - usize::from(self.key_len)
@@ -88,6 +99,31 @@ pub fn logical_bytes(data_len: usize) -> u64 {
     ENTRY_OVERHEAD_BYTES + (data_len as u64).next_multiple_of(16)
 }
 
+/// Bits of a position below the slot.
+const POSITION_HASH_BITS: u32 = 18;
+
+/// First position of a slot. Those of the next one follow its last.
+pub fn slot_position(slot: Slot) -> u32 {
+    u32::from(slot.0) << POSITION_HASH_BITS
+}
+
+/// Last position of a slot.
+pub fn slot_position_last(slot: Slot) -> u32 {
+    slot_position(slot) | ((1 << POSITION_HASH_BITS) - 1)
+}
+
+/// Slot of a position.
+pub fn slot_of_position(position: u32) -> Slot {
+    Slot((position >> POSITION_HASH_BITS) as u16)
+}
+
+/// Position in the higher half, slab id in the lower: only the higher half is the same on every
+/// replica, so what shares it is always given together.
+fn placed(entry: &Entry, id: EntryId) -> u64 {
+    let position = slot_position(slot_of(entry.key())) | (entry.hash >> (32 - POSITION_HASH_BITS));
+    u64::from(position) << 32 | u64::from(id)
+}
+
 /// The cache entries of a group.
 #[derive(Debug)]
 pub struct Keyspace {
@@ -96,6 +132,8 @@ pub struct Keyspace {
     free: Vec<EntryId>,
     /// By the highest bits of the key hash.
     index: [HashTable<EntryId>; TABLES],
+    /// Invariant: `placed` of every entry.
+    places: BTreeSet<u64>,
     len: usize,
     /// Invariant: the sum of `Entry::bytes` over all entries.
     bytes: u64,
@@ -122,6 +160,7 @@ impl Keyspace {
             chunks: Vec::new(),
             free: Vec::new(),
             index: std::array::from_fn(|_| HashTable::new()),
+            places: BTreeSet::new(),
             len: 0,
             bytes: 0,
         }
@@ -192,12 +231,33 @@ impl Keyspace {
         self.free.last().copied().unwrap_or_else(|| self.ids_end())
     }
 
+    /// Entries at positions from `first` to `last`, in their order. What shares a position comes in
+    /// an order of this replica's own.
+    pub fn walk(&self, first: u32, last: u32) -> impl Iterator<Item = (u32, &Entry)> {
+        let range = u64::from(first) << 32..=u64::from(last) << 32 | u64::from(u32::MAX);
+        // An empty range must not panic.
+        let range = if first <= last { Some(self.places.range(range)) } else { None };
+        range.into_iter().flatten().map(|place| ((place >> 32) as u32, self.get(*place as EntryId)))
+    }
+
     /// Copies key and value into an entry that does not keep the batch's buffer alive.
     pub fn make(&self, parts: Parts<'_>) -> Entry {
+        self.make_joined(parts, &[])
+    }
+
+    /// The same entry with another deadline and version. Key and value are shared.
+    pub fn redated(&self, id: EntryId, deadline_ms: u64, version: u64) -> Entry {
+        Entry { deadline_ms, version, ..self.get(id).clone() }
+    }
+
+    /// Copies the key, the value and what follows it into an entry.
+    pub fn make_joined(&self, parts: Parts<'_>, rest: &[&[u8]]) -> Entry {
         let key_len = u16::try_from(parts.key.len()).expect("key length was checked at the door");
-        let mut data = Vec::with_capacity(parts.key.len() + parts.value.len());
+        let rest_len: usize = rest.iter().map(|piece| piece.len()).sum();
+        let mut data = Vec::with_capacity(parts.key.len() + parts.value.len() + rest_len);
         data.extend_from_slice(parts.key);
         data.extend_from_slice(parts.value);
+        rest.iter().for_each(|piece| data.extend_from_slice(piece));
         Entry {
             data: data.into(),
             deadline_ms: parts.deadline_ms,
@@ -214,6 +274,7 @@ impl Keyspace {
         self.bytes += entry.bytes();
         self.len += 1;
         let hash = entry.hash;
+        self.places.insert(placed(&entry, self.next_id()));
         let id = match self.free.pop() {
             Some(id) => {
                 self.chunks[id as usize / CHUNK][id as usize % CHUNK] = Some(entry);
@@ -254,6 +315,8 @@ impl Keyspace {
             .find_entry(spread(old.hash), |other| *other == id)
             .expect("held entries are indexed")
             .remove();
+        let indexed = self.places.remove(&placed(&old, id));
+        debug_assert!(indexed, "held entries have a place");
         self.free.push(id);
         self.len -= 1;
         self.bytes -= old.bytes();

@@ -3,14 +3,16 @@
 //! Everything here is a function of the log alone: no clock, no random source, no memory pressure.
 //! Two replicas that applied the same entries hold the same entries, order and sessions (INV-3).
 
+mod commands;
 mod look;
+mod scan;
 mod store;
 mod walk;
 
 use super::digest::{of_entry, of_mark};
 use super::eviction::{Eviction, Lru};
 use super::expiry::Deadlines;
-use super::keyspace::{Entry, EntryId, Keyspace, NEVER, Parts, logical_bytes};
+use super::keyspace::{Entry, EntryId, Keyspace, NEVER, logical_bytes};
 use super::sessions::{Seen, Sessions};
 use super::slot::slot_of;
 use super::slot_set::SlotSet;
@@ -18,10 +20,13 @@ use super::snapshot::Walk;
 use crate::types::limits::{BATCH_WRITES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::types::wire;
 use crate::types::{
-    Batch, Command, Condition, Delete, Expiry, Refusal, Reply, RoutingEpoch, Set, Version, Write,
+    Batch, Command, Condition, Expiry, Refusal, Reply, RoutingEpoch, Write, positions,
 };
 
-pub use look::{Lookup, MachineStats};
+pub use commands::flush::Garbage;
+#[cfg(test)]
+pub(super) use commands::increment_float::sum as decimal_sum;
+pub use look::{Due, Lookup, MachineStats};
 
 /// Bits of a version that tell the writes of one entry apart.
 const VERSION_POSITION_BITS: u32 = 10;
@@ -30,6 +35,9 @@ const _: () = assert!(BATCH_WRITES_MAX <= 1 << VERSION_POSITION_BITS);
 /// Entries that are due reaped by one log entry, besides two for each of its writes: faster than
 /// they can be added, and bounded.
 const REAP_STEP: usize = 32;
+
+/// Longest value whose exact bytes a refusal tells.
+const LENGTH_TOLD_MAX: usize = 1 << 30;
 
 /// What a machine begins with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,6 +66,8 @@ pub struct Machine {
     /// Invariant: the wrapping sum of `of_mark` over all entries.
     order_digest: u64,
     walk: Option<Walk>,
+    /// What a flush took out and nobody has dropped yet; not replicated.
+    garbage: Garbage,
     touched: Vec<EntryId>,
     evictions: u64,
     expirations: u64,
@@ -80,6 +90,7 @@ impl Machine {
             content_digest: 0,
             order_digest: 0,
             walk: None,
+            garbage: Garbage::default(),
             touched: Vec::new(),
             evictions: 0,
             expirations: 0,
@@ -126,20 +137,22 @@ impl Machine {
     /// one, and stays below 2^53 (exact in JSON) for 2^43 entries, 28 years at 10,000 a second.
     ///
     /// # Panics
-    /// If the batch has more than `BATCH_WRITES_MAX` writes, which no encoder makes and no decoder
-    /// lets through.
+    /// If the batch has more than `BATCH_WRITES_MAX` writes, steps of transactions counted, which no
+    /// encoder makes and no decoder lets through.
     pub fn apply(&mut self, index: u64, batch: &Batch, replies: &mut Vec<Reply>) {
-        assert!(batch.writes.len() <= BATCH_WRITES_MAX, "a batch is bounded at both ends");
+        let positions = positions(&batch.writes);
+        assert!(positions <= BATCH_WRITES_MAX, "a batch is bounded at both ends");
         self.log_time_ms = self.log_time_ms.max(batch.stamp_ms);
         self.sessions.expire(self.log_time_ms);
-        self.reap(REAP_STEP + 2 * batch.writes.len());
+        self.reap(REAP_STEP + 2 * positions);
         for hash in &batch.touches {
             self.touch(*hash);
         }
         replies.reserve(batch.writes.len());
-        for (position, write) in batch.writes.iter().enumerate() {
-            let version = (index << VERSION_POSITION_BITS) | position as u64;
+        let mut version = index << VERSION_POSITION_BITS;
+        for write in &batch.writes {
             replies.push(self.write(write, version));
+            version += write.command.positions() as u64;
         }
     }
 
@@ -153,7 +166,7 @@ impl Machine {
         let reply = self.execute(&write.command, version);
         // A retry after the slot has come here, or at its new owner, must be applied.
         if !matches!(reply, Reply::Refused(Refusal::NotOwner { .. })) {
-            self.sessions.remember(id, &reply, self.log_time_ms);
+            self.sessions.remember(id, &reply, version, self.log_time_ms);
         }
         reply
     }
@@ -161,88 +174,49 @@ impl Machine {
     fn execute(&mut self, command: &Command, version: u64) -> Reply {
         match command {
             Command::Set(set) => self.set(set, version),
+            Command::GetSet(set) => self.get_set(set, version),
             Command::Delete(delete) => self.delete(delete),
+            Command::GetDelete(delete) => self.get_delete(delete),
+            Command::Expire(expire) => self.expire(expire, version),
+            Command::GetExpire(expire) => self.get_expire(expire, version),
+            Command::Increment(increment) => self.increment(increment, version),
+            Command::IncrementFloat(increment) => self.increment_float(increment, version),
+            Command::Append(append) => self.append(append, version),
+            Command::SetRange(set_range) => self.set_range(set_range, version),
+            Command::Transaction(transaction) => self.transaction(transaction, version),
             Command::Tick => Reply::Done,
             Command::SetLimit { bytes_max } => self.set_limit(*bytes_max),
+            Command::Flush => self.flush(),
         }
     }
 
-    fn set(&mut self, set: &Set, version: u64) -> Reply {
-        if let Some(refusal) = self.refuse(&set.key, set.value.data.len()) {
-            return Reply::Refused(refusal);
-        }
-        let found = self.find_alive(&set.key);
-        let current = found.map(|id| self.keyspace.get(id));
-        if !holds(set.condition, current) {
-            return Reply::ConditionFailed { current: current.map(|e| Version(e.version)) };
-        }
-        let deadline_ms = match set.expiry {
-            Expiry::Never => NEVER,
-            Expiry::AfterMs(ttl_ms) => self.log_time_ms.saturating_add(ttl_ms),
-            Expiry::AtMs(deadline_ms) => deadline_ms,
-            Expiry::Keep => current.map_or(NEVER, |e| e.deadline_ms),
-        };
-        let done = Reply::Set { version: Version(version) };
-        if deadline_ms <= self.log_time_ms {
-            // Set and expired in one: the key is absent from here on, as Redis does it.
-            if let Some(id) = found {
-                self.remove(id);
-            }
-            return done;
-        }
-        let parts = Parts {
-            key: &set.key,
-            value: &set.value.data,
-            kind: set.value.kind,
-            deadline_ms,
-            version,
-        };
-        let entry = self.keyspace.make(parts);
-        match found {
-            Some(id) => self.replace(id, entry),
-            None => self.insert(entry),
-        }
-        done
+    fn not_owned(&self, key: &[u8]) -> Option<Refusal> {
+        let owned = self.owned.contains(slot_of(key));
+        // The machine is not told the epoch under which it owns its slots.
+        (!owned).then(|| Refusal::NotOwner { epoch: RoutingEpoch::default() })
     }
 
-    fn delete(&mut self, delete: &Delete) -> Reply {
-        if let Some(refusal) = self.refuse(&delete.key, 0) {
-            return Reply::Refused(refusal);
-        }
-        let found = self.find_alive(&delete.key);
-        let current = found.map(|id| self.keyspace.get(id));
-        let current_version = current.map(|e| Version(e.version));
-        if !holds(delete.condition, current) {
-            return Reply::ConditionFailed { current: current_version };
-        }
-        match (found, current_version) {
-            (Some(id), Some(version)) => {
-                self.remove(id);
-                Reply::Deleted { version }
-            }
-            _ => Reply::NotFound,
-        }
-    }
-
-    /// Evicts at once what does not fit a smaller limit: it takes time in proportion.
-    fn set_limit(&mut self, bytes_max: u64) -> Reply {
-        self.bytes_max = bytes_max;
-        while self.keyspace.bytes() > self.bytes_max {
-            self.evict_one();
-        }
-        Reply::Done
-    }
-
-    fn refuse(&self, key: &[u8], value_len: usize) -> Option<Refusal> {
-        if !self.owned.contains(slot_of(key)) {
-            // The machine is not told the epoch under which it owns its slots.
-            return Some(Refusal::NotOwner { epoch: RoutingEpoch::default() });
-        }
-        let bytes = logical_bytes(key.len() + value_len);
+    fn too_large(&self, key: &[u8], value_len: usize) -> Option<Refusal> {
+        // What a command asks for may be any number.
+        let bytes = logical_bytes(key.len() + value_len.min(LENGTH_TOLD_MAX));
         let bytes_max = entry_bytes_max(self.bytes_max);
         let too_large =
             key.len() > KEY_BYTES_MAX || value_len > VALUE_BYTES_MAX || bytes > bytes_max;
         too_large.then_some(Refusal::TooLarge { bytes, bytes_max })
+    }
+
+    fn refuse(&self, key: &[u8], value_len: usize) -> Option<Refusal> {
+        self.not_owned(key).or_else(|| self.too_large(key, value_len))
+    }
+
+    /// When a key ends that is given this expiry and ended at `kept_ms` before.
+    fn deadline(&self, expiry: Expiry, kept_ms: u64) -> u64 {
+        match expiry {
+            Expiry::Never => NEVER,
+            Expiry::AfterMs(ttl_ms) => self.log_time_ms.saturating_add(ttl_ms),
+            Expiry::AtMs(deadline_ms) => deadline_ms,
+            Expiry::Keep => kept_ms,
+        }
     }
 }
 

@@ -1,27 +1,30 @@
 //! Property tests of the machine against the model, and of its snapshots against itself.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::keyspace::{Keyspace, logical_bytes};
 use super::machine::{Lookup, Machine, MachineConfig};
 use super::machine_model::Model;
+use super::machine_words_tests::any_log;
 use super::restore::MachineRestorer;
 use super::slot::slot_of;
 use super::slot_set::SlotSet;
 use crate::types::{
-    Batch, Command, Condition, Delete, Expiry, Refusal, Reply, RequestId, Set, Value, ValueKind,
-    Version, Write,
+    Answer, Batch, Command, Condition, Delete, Expiry, Query, Refusal, Reply, RequestId, Scan, Set,
+    Value, ValueKind, Version, Write,
 };
 
-const SEED: u64 = 0x5eed;
+pub(super) const SEED: u64 = 0x5eed;
 const LIMIT: u64 = 2048;
 
 pub(super) fn config(bytes_max: u64) -> MachineConfig {
     MachineConfig { bytes_max, hash_seed: SEED, owned: SlotSet::all() }
 }
 
-fn write(command: Command) -> Write {
+pub(super) fn write(command: Command) -> Write {
     Write { request_id: None, command }
 }
 
@@ -30,15 +33,15 @@ pub(super) fn set(key: &str, value: &str, expiry: Expiry, condition: Condition) 
     write(Command::Set(Set { key: Bytes::from(key.to_owned()), value, expiry, condition }))
 }
 
-fn put(key: &str, value: &str) -> Write {
+pub(super) fn put(key: &str, value: &str) -> Write {
     set(key, value, Expiry::Never, Condition::Always)
 }
 
-fn delete(key: &str, condition: Condition) -> Write {
+pub(super) fn delete(key: &str, condition: Condition) -> Write {
     write(Command::Delete(Delete { key: Bytes::from(key.to_owned()), condition }))
 }
 
-fn at(stamp_ms: u64, writes: Vec<Write>) -> Batch {
+pub(super) fn at(stamp_ms: u64, writes: Vec<Write>) -> Batch {
     Batch { stamp_ms, touches: Vec::new(), writes }
 }
 
@@ -58,62 +61,8 @@ fn value_of(machine: &Machine, key: &str) -> Option<String> {
     }
 }
 
-fn recency(machine: &Machine) -> Vec<Vec<u8>> {
+pub(super) fn recency(machine: &Machine) -> Vec<Vec<u8>> {
     machine.keys_by_recency().map(<[u8]>::to_vec).collect()
-}
-
-fn key() -> impl Strategy<Value = String> {
-    (0..16u8).prop_map(|k| format!("key-{k}"))
-}
-
-fn condition() -> impl Strategy<Value = Condition> {
-    prop_oneof![
-        6 => Just(Condition::Always),
-        1 => Just(Condition::IfAbsent),
-        1 => Just(Condition::IfPresent),
-        1 => (0..40u64, 0..4u64).prop_map(|(i, p)| Condition::IfVersion(Version(i * 1024 + p))),
-    ]
-}
-
-fn expiry() -> impl Strategy<Value = Expiry> {
-    prop_oneof![
-        3 => Just(Expiry::Never),
-        3 => (0..200u64).prop_map(Expiry::AfterMs),
-        1 => (0..2000u64).prop_map(Expiry::AtMs),
-        2 => Just(Expiry::Keep),
-    ]
-}
-
-fn any_write() -> impl Strategy<Value = Write> {
-    let request_id = proptest::option::weighted(0.3, (0..3u128, 0..40u64))
-        .prop_map(|id| id.map(|(session, sequence)| RequestId { session, sequence }));
-    let kind = prop_oneof![Just(ValueKind::Bytes), Just(ValueKind::Text)];
-    let data = prop_oneof![9 => 0..300usize, 1 => 900..1100usize];
-    let set = (key(), data, kind, expiry(), condition()).prop_map(|(key, len, kind, e, c)| {
-        let value = Value { data: Bytes::from(vec![b'v'; len]), kind };
-        Command::Set(Set { key: key.into(), value, expiry: e, condition: c })
-    });
-    let delete = (key(), condition())
-        .prop_map(|(key, condition)| Command::Delete(Delete { key: key.into(), condition }));
-    let limit = (4..64u64).prop_map(|n| Command::SetLimit { bytes_max: n * 64 });
-    let command = prop_oneof![30 => set, 6 => delete, 1 => Just(Command::Tick), 1 => limit];
-    (request_id, command).prop_map(|(request_id, command)| Write { request_id, command })
-}
-
-/// Stamps go up and down: leaders' clocks differ.
-fn any_batch() -> impl Strategy<Value = Batch> {
-    let touches = proptest::collection::vec(key(), 0..4);
-    (0..2000u64, touches, proptest::collection::vec(any_write(), 0..6)).prop_map(
-        |(stamp_ms, touches, writes)| {
-            let hashes = Keyspace::new(SEED);
-            let touches = touches.iter().map(|key| hashes.hash_of(key.as_bytes())).collect();
-            Batch { stamp_ms, touches, writes }
-        },
-    )
-}
-
-fn any_log() -> impl Strategy<Value = Vec<Batch>> {
-    proptest::collection::vec(any_batch(), 0..40)
 }
 
 /// Compares everything that can be seen of the machine with the model.
@@ -136,8 +85,39 @@ fn check(machine: &Machine, model: &Model) -> Result<(), TestCaseError> {
             }
             (seen, expected) => prop_assert!(false, "{key}: {seen:?}, not {expected:?}"),
         }
+        let key = Bytes::from(key);
+        let ranges = [(0, -1), (-3, -2), (2, 5)].map(|(start, end)| Query::GetRange {
+            key: key.clone(),
+            start,
+            end,
+        });
+        for query in ranges.into_iter().chain([Query::Inspect { key }, Query::Size { slot: None }])
+        {
+            prop_assert_eq!(machine.read(&query, 0), Ok(model.read(&query)), "{:?}", query);
+        }
     }
+    let alive = |key: &&Vec<u8>| model.alive(key).is_some();
+    let expected: BTreeSet<Vec<u8>> = model.entries.keys().filter(alive).cloned().collect();
+    prop_assert_eq!(scanned(machine, 3), expected);
     Ok(())
+}
+
+/// The keys that a whole scan of a machine that stands still finds, each once.
+fn scanned(machine: &Machine, keys_max: u32) -> BTreeSet<Vec<u8>> {
+    let mut found = BTreeSet::new();
+    let mut first = Some(0);
+    while let Some(position) = first {
+        let scan = Scan { first: position, last: u32::MAX, keys_max, pattern: None };
+        let Ok(Answer::Keys(keys)) = machine.read(&Query::Scan(scan), 0) else {
+            panic!("a scan answers keys")
+        };
+        assert!(keys.next.is_none_or(|next| next > position), "it goes on");
+        for key in keys.keys {
+            assert!(found.insert(key.to_vec()), "a key is found once");
+        }
+        first = keys.next;
+    }
+    found
 }
 
 proptest! {
@@ -165,11 +145,9 @@ proptest! {
         chunks_per_batch in 0..3usize,
     ) {
         let mut machine = Machine::new(config(LIMIT));
-        let mut plain = Machine::new(config(LIMIT));
         let point = point.min(log.len());
         for (index, batch) in log[..point].iter().enumerate() {
             apply(&mut machine, index as u64, batch);
-            apply(&mut plain, index as u64, batch);
         }
         machine.snapshot_begin();
         let (keys_at_point, digest_at_point) = (machine.stats().keys, machine.digest());
@@ -177,7 +155,6 @@ proptest! {
         let mut chunks = Vec::new();
         for (index, batch) in log.iter().enumerate().skip(point) {
             apply(&mut machine, index as u64, batch);
-            apply(&mut plain, index as u64, batch);
             prop_assert!(machine.snapshot_preimages() as u64 <= keys_at_point);
             for _ in 0..chunks_per_batch {
                 chunks.extend(machine.snapshot_chunk(chunk_bytes));
@@ -194,8 +171,12 @@ proptest! {
         let mut restored = restorer.finish().expect("the snapshot is whole");
         prop_assert_eq!(restored.digest(), digest_at_point);
         prop_assert_eq!(recency(&restored), order_at_point);
-        for (index, batch) in log.iter().enumerate().skip(point) {
-            apply(&mut restored, index as u64, batch);
+        let mut plain = Machine::new(config(LIMIT));
+        for (index, batch) in log.iter().enumerate() {
+            let replies = apply(&mut plain, index as u64, batch);
+            if index >= point {
+                prop_assert_eq!(apply(&mut restored, index as u64, batch), replies);
+            }
         }
         prop_assert_eq!(restored.digest(), plain.digest());
         prop_assert_eq!(restored.digest(), machine.digest());
@@ -430,90 +411,6 @@ fn a_hash_of_two_keys_touches_both() {
     let expected = [&first, &second, "b", "a"].map(|key: &str| key.as_bytes().to_vec()).to_vec();
     assert_eq!(recency(&machine), expected);
     assert_eq!(value_of(&machine, &first).as_deref(), Some("v"));
-}
-
-fn snapshot_of(machine: &mut Machine, chunk_bytes: usize) -> Vec<Bytes> {
-    machine.snapshot_begin();
-    let mut chunks = Vec::new();
-    while let Some(chunk) = machine.snapshot_chunk(chunk_bytes) {
-        chunks.push(chunk);
-    }
-    machine.snapshot_end();
-    chunks
-}
-
-fn restore(chunks: &[Bytes]) -> Result<Machine, crate::types::wire::Error> {
-    let mut restorer = MachineRestorer::new();
-    for chunk in chunks {
-        restorer.push(chunk.clone())?;
-    }
-    restorer.finish()
-}
-
-/// More entries than a chunk of the slab, holes in it, and every kind of change under the walk.
-#[test]
-fn a_large_snapshot_is_the_state_at_its_point() {
-    let mut machine = Machine::new(config(900 * 1024));
-    let one = |n: u64| put(&format!("k{n:05}"), "value");
-    for index in 0..20 {
-        let writes = (index * 500..(index + 1) * 500).map(one).collect();
-        apply(&mut machine, index, &at(0, writes));
-    }
-    let holes = (0..1000).map(|n| delete(&format!("k{:05}", n * 7), Condition::Always)).collect();
-    apply(&mut machine, 20, &at(0, holes));
-    let (digest, order) = (machine.digest(), recency(&machine));
-    machine.snapshot_begin();
-    let mut chunks = Vec::new();
-    for index in 21..60 {
-        chunks.extend(machine.snapshot_chunk(8 * 1024));
-        let n = index * 223;
-        let mut writes: Vec<_> = (n..n + 100).map(one).collect();
-        writes.extend((n..n + 50).map(|n| delete(&format!("k{n:05}"), Condition::Always)));
-        apply(&mut machine, index, &at(0, writes));
-    }
-    chunks.extend(std::iter::from_fn(|| machine.snapshot_chunk(8 * 1024)));
-    let restored = restore(&chunks).expect("whole");
-    assert_eq!((restored.digest(), recency(&restored)), (digest, order));
-    assert_ne!(machine.digest(), digest);
-}
-
-#[test]
-fn a_damaged_snapshot_is_an_error() {
-    let mut machine = Machine::new(config(1 << 20));
-    let id = RequestId { session: 9, sequence: 1 };
-    let mut writes: Vec<_> = (0..20).map(|n| put(&format!("k{n}"), "value")).collect();
-    writes[3].request_id = Some(id);
-    apply(&mut machine, 1, &at(0, writes));
-    let chunks = snapshot_of(&mut machine, 100);
-    assert!(chunks.len() > 4, "several chunks to mix up");
-    assert_eq!(restore(&chunks).expect("whole").digest(), machine.digest());
-    apply(&mut machine, 2, &at(0, vec![put("other", "state")]));
-    let foreign = snapshot_of(&mut machine, 100);
-    for at in 0..chunks.len() {
-        let mut missing = chunks.clone();
-        missing.remove(at);
-        assert!(restore(&missing).is_err(), "missing {at}");
-        let mut twice = chunks.clone();
-        twice.insert(at, chunks[at].clone());
-        assert!(restore(&twice).is_err(), "twice {at}");
-        let mut mixed = chunks.clone();
-        mixed[at] = foreign[at].clone();
-        assert!(restore(&mixed).is_err(), "foreign {at}");
-        if at > 0 {
-            let mut swapped = chunks.clone();
-            swapped.swap(at - 1, at);
-            assert!(restore(&swapped).is_err(), "swapped {at}");
-        }
-        for byte in 0..chunks[at].len() {
-            let mut flipped = chunks[at].to_vec();
-            flipped[byte] ^= 1 << (byte % 8);
-            let mut damaged = chunks.clone();
-            damaged[at] = flipped.into();
-            assert!(restore(&damaged).is_err(), "flipped byte {byte} of {at}");
-            damaged[at] = chunks[at].slice(..byte);
-            assert!(restore(&damaged).is_err(), "cut at {byte} of {at}");
-        }
-    }
 }
 
 /// An entry does not keep the buffer of its batch alive, and a read shares the entry's allocation.

@@ -5,17 +5,25 @@ pub mod cluster;
 pub mod digest;
 pub mod eviction;
 pub mod expiry;
+pub mod glob;
 pub mod keyspace;
 pub mod machine;
 #[cfg(test)]
 mod machine_model;
 #[cfg(test)]
+mod machine_model_words;
+#[cfg(test)]
+mod machine_snapshot_tests;
+#[cfg(test)]
 mod machine_tests;
+#[cfg(test)]
+mod machine_words_tests;
 pub mod placement;
 pub mod queue_delay;
 #[cfg(test)]
 mod recency_tests;
 pub mod reconcile;
+pub mod reply_record;
 pub mod restore;
 pub mod ring;
 pub mod sessions;

@@ -5,16 +5,24 @@
 //! ever dropped is refused as forgotten: it may have been applied. Whole sessions are dropped when
 //! unused for `SESSION_IDLE_MS_MAX` of log time, or as the least recently used of more than
 //! `SESSIONS_MAX`; a retry must come before that.
+//!
+//! Replies that carry values are remembered up to `SESSION_REPLY_BYTES_MAX` bytes of a group. Past
+//! that the oldest of them, whichever session's it is, gives way to the refusal that a retry of it
+//! gets from then on: `SessionExpired`, which says that it may have been applied, and it was.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use lru::LruCache;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::digest::fold;
-use crate::types::limits::{SESSION_IDLE_MS_MAX, SESSION_REPLIES_MAX, SESSIONS_MAX};
+use super::reply_record::put_reply;
+use crate::types::limits::{
+    KEY_BYTES_MAX, SESSION_IDLE_MS_MAX, SESSION_REPLIES_MAX, SESSION_REPLY_BYTES_MAX, SESSIONS_MAX,
+};
 use crate::types::{Refusal, Reply, RequestId};
 
 /// Sessions dropped for idleness by one call of `expire`.
@@ -41,6 +49,17 @@ pub struct Session {
     /// Replies. Invariant: ascending by sequence, at most `SESSION_REPLIES_MAX`, none below
     /// `forgotten_below`.
     pub replies: VecDeque<(u64, Reply)>,
+    /// Version of the write behind each reply that carries values, by sequence: their order of age.
+    /// Invariant: exactly the sequences of the replies that `weight` is not 0 of.
+    pub heavy: BTreeMap<u64, u64>,
+}
+
+/// Bytes a remembered reply counts for, 0 if it carries no values.
+pub fn weight(reply: &Reply) -> usize {
+    match reply.payload_bytes() {
+        0 => 0,
+        bytes => bytes + 64,
+    }
 }
 
 impl Session {
@@ -72,12 +91,21 @@ pub struct Sessions {
     sessions: LruCache<u128, Arc<Session>, SessionHashing>,
     /// Wrapping sum over all replies remembered.
     digest: u64,
+    /// Replies that carry values, oldest first: session and sequence by the version of the write.
+    heavy: BTreeMap<u64, (u128, u64)>,
+    /// Invariant: the sum of `weight` over them, at most `SESSION_REPLY_BYTES_MAX`.
+    heavy_bytes: usize,
 }
 
 impl Sessions {
     /// No sessions; `seed` is that of the group's key hash.
     pub fn new(seed: u64) -> Self {
-        Sessions { sessions: LruCache::unbounded_with_hasher(SessionHashing(seed)), digest: 0 }
+        Sessions {
+            sessions: LruCache::unbounded_with_hasher(SessionHashing(seed)),
+            digest: 0,
+            heavy: BTreeMap::new(),
+            heavy_bytes: 0,
+        }
     }
 
     /// Sessions remembered.
@@ -104,19 +132,66 @@ impl Sessions {
         session.look(id.sequence)
     }
 
-    /// Remembers the first reply to a request id that `look` called new.
-    pub fn remember(&mut self, id: RequestId, reply: &Reply, log_time_ms: u64) {
+    /// Remembers the first reply to a request id that `look` called new. `version` is that of the
+    /// write, or of the first of its steps.
+    pub fn remember(&mut self, id: RequestId, reply: &Reply, version: u64, log_time_ms: u64) {
         if !self.sessions.contains(&id.session) && self.sessions.len() == SESSIONS_MAX {
             self.drop_oldest();
         }
+        let weight = weight(reply);
+        let mut kept = reply.clone();
+        // What is smaller than the key beside it could keep more alive than it counts for.
+        kept.detach(KEY_BYTES_MAX);
         let session = self.sessions.get_or_insert_mut(id.session, Arc::default);
         let session = Arc::make_mut(session);
         session.used_ms = log_time_ms;
-        let dropped = session.remember(id.sequence, reply.clone());
-        self.digest = self.digest.wrapping_add(of_reply(id.session, id.sequence, reply));
-        if let Some((sequence, reply)) = dropped {
-            self.digest = self.digest.wrapping_sub(of_reply(id.session, sequence, &reply));
+        let dropped = session.remember(id.sequence, kept);
+        if weight > 0 {
+            session.heavy.insert(id.sequence, version);
         }
+        let dropped =
+            dropped.map(|(sequence, reply)| (sequence, reply, session.heavy.remove(&sequence)));
+        self.add(id, reply, (weight > 0).then_some(version));
+        if let Some((sequence, reply, version)) = dropped {
+            self.subtract(RequestId { session: id.session, sequence }, &reply, version);
+        }
+        while self.heavy_bytes > SESSION_REPLY_BYTES_MAX {
+            self.forget_oldest_heavy();
+        }
+    }
+
+    fn add(&mut self, id: RequestId, reply: &Reply, version: Option<u64>) {
+        self.digest = self.digest.wrapping_add(of_reply(id, reply, version));
+        if let Some(version) = version {
+            let other = self.heavy.insert(version, (id.session, id.sequence));
+            assert!(other.is_none(), "a version is of one write");
+            self.heavy_bytes += weight(reply);
+        }
+    }
+
+    fn subtract(&mut self, id: RequestId, reply: &Reply, version: Option<u64>) {
+        self.digest = self.digest.wrapping_sub(of_reply(id, reply, version));
+        if let Some(version) = version {
+            let known = self.heavy.remove(&version);
+            assert!(known.is_some(), "every heavy reply is kept here");
+            self.heavy_bytes -= weight(reply);
+        }
+    }
+
+    /// The oldest reply that carries values gives way to a refusal.
+    fn forget_oldest_heavy(&mut self) {
+        let (&version, &(session, sequence)) =
+            self.heavy.first_key_value().expect("bytes are those of heavy replies");
+        let id = RequestId { session, sequence };
+        let state = self.sessions.peek_mut(&session).expect("heavy replies are of sessions held");
+        let state = Arc::make_mut(state);
+        let at = state.replies.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
+        let at = at.expect("heavy replies are remembered");
+        let forgotten = Reply::Refused(Refusal::SessionExpired);
+        let old = std::mem::replace(&mut state.replies[at].1, forgotten.clone());
+        state.heavy.remove(&sequence);
+        self.subtract(id, &old, Some(version));
+        self.add(id, &forgotten, None);
     }
 
     /// Drops sessions that were not used for long, a bounded number a call.
@@ -133,9 +208,10 @@ impl Sessions {
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((id, session)) = self.sessions.pop_lru() {
-            for (sequence, reply) in &session.replies {
-                self.digest = self.digest.wrapping_sub(of_reply(id, *sequence, reply));
+        if let Some((id, state)) = self.sessions.pop_lru() {
+            for (sequence, reply) in &state.replies {
+                let id = RequestId { session: id, sequence: *sequence };
+                self.subtract(id, reply, state.heavy.get(sequence).copied());
             }
         }
     }
@@ -151,14 +227,22 @@ impl Sessions {
     /// already or breaks a bound.
     pub fn import(&mut self, id: u128, session: Session) -> bool {
         let ascending = session.replies.iter().zip(session.replies.iter().skip(1));
+        let heavy = session.replies.iter().filter(|(_, reply)| weight(reply) > 0);
+        let versions = session.heavy.values().collect::<std::collections::BTreeSet<_>>();
+        let bytes: usize = session.replies.iter().map(|(_, reply)| weight(reply)).sum();
         let sound = session.replies.len() <= SESSION_REPLIES_MAX
             && ascending.into_iter().all(|(a, b)| a.0 < b.0)
-            && session.replies.front().is_none_or(|r| r.0 >= session.forgotten_below);
+            && session.replies.front().is_none_or(|r| r.0 >= session.forgotten_below)
+            && heavy.map(|(sequence, _)| sequence).eq(session.heavy.keys())
+            && versions.len() == session.heavy.len()
+            && !versions.iter().any(|version| self.heavy.contains_key(version))
+            && self.heavy_bytes + bytes <= SESSION_REPLY_BYTES_MAX;
         if !sound || self.sessions.len() == SESSIONS_MAX || self.sessions.contains(&id) {
             return false;
         }
         for (sequence, reply) in &session.replies {
-            self.digest = self.digest.wrapping_add(of_reply(id, *sequence, reply));
+            let id = RequestId { session: id, sequence: *sequence };
+            self.add(id, reply, session.heavy.get(sequence).copied());
         }
         self.sessions.put(id, Arc::new(session));
         true
@@ -171,7 +255,7 @@ impl std::fmt::Debug for Sessions {
     }
 }
 
-fn of_reply(session: u128, sequence: u64, reply: &Reply) -> u64 {
+fn of_reply(id: RequestId, reply: &Reply, heavy: Option<u64>) -> u64 {
     let (tag, a, b) = match reply {
         Reply::Set { version } => (1, version.0, 0),
         Reply::Deleted { version } => (2, version.0, 0),
@@ -182,8 +266,13 @@ fn of_reply(session: u128, sequence: u64, reply: &Reply) -> u64 {
         Reply::Refused(Refusal::TooLarge { bytes, bytes_max }) => (7, *bytes, *bytes_max),
         Reply::Refused(Refusal::NotOwner { epoch }) => (8, epoch.0, 0),
         Reply::Refused(Refusal::SessionExpired) => (9, 0, 0),
+        other => {
+            let mut bytes = BytesMut::new();
+            put_reply(&mut bytes, other);
+            (10, xxh3_64(&bytes), heavy.unwrap_or(0))
+        }
     };
-    fold(&[session as u64, (session >> 64) as u64, sequence, tag, a, b])
+    fold(&[id.session as u64, (id.session >> 64) as u64, id.sequence, tag, a, b])
 }
 
 /// Hashes session ids, which clients choose, with the group's seed.
@@ -213,7 +302,7 @@ impl Hasher for SessionHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Version;
+    use crate::types::{Found, Value, ValueKind, Version};
 
     fn id(session: u128, sequence: u64) -> RequestId {
         RequestId { session, sequence }
@@ -230,10 +319,10 @@ mod tests {
         // From the highest down: the order of arrival does not matter.
         for sequence in (10..10 + count).rev() {
             assert_eq!(sessions.look(id(1, sequence), 0), Seen::New);
-            sessions.remember(id(1, sequence), &reply(sequence), 0);
+            sessions.remember(id(1, sequence), &reply(sequence), 0, 0);
         }
         assert_eq!(sessions.look(id(1, 9), 0), Seen::New, "nothing was dropped yet");
-        sessions.remember(id(1, 10 + count), &reply(10 + count), 0);
+        sessions.remember(id(1, 10 + count), &reply(10 + count), 0, 0);
         assert_eq!(sessions.look(id(1, 10), 0), Seen::Forgotten);
         assert_eq!(sessions.look(id(1, 9), 0), Seen::Forgotten);
         assert_eq!(sessions.look(id(1, 11), 0), Seen::Again(reply(11)));
@@ -245,10 +334,10 @@ mod tests {
     fn the_least_recently_used_session_goes_first() {
         let mut sessions = Sessions::new(1);
         for session in 0..SESSIONS_MAX as u128 {
-            sessions.remember(id(session, 1), &reply(1), 0);
+            sessions.remember(id(session, 1), &reply(1), 0, 0);
         }
         assert_eq!(sessions.look(id(0, 1), 0), Seen::Again(reply(1)));
-        sessions.remember(id(u128::MAX, 1), &reply(1), 0);
+        sessions.remember(id(u128::MAX, 1), &reply(1), 0, 0);
         assert_eq!(sessions.len(), SESSIONS_MAX);
         assert_eq!(sessions.look(id(0, 1), 0), Seen::Again(reply(1)), "was used since");
         assert_eq!(sessions.look(id(1, 1), 0), Seen::New);
@@ -257,8 +346,8 @@ mod tests {
     #[test]
     fn idle_sessions_expire_by_log_time() {
         let mut sessions = Sessions::new(1);
-        sessions.remember(id(1, 1), &reply(1), 1000);
-        sessions.remember(id(2, 1), &reply(1), 2000);
+        sessions.remember(id(1, 1), &reply(1), 0, 1000);
+        sessions.remember(id(2, 1), &reply(1), 0, 2000);
         sessions.expire(1000 + SESSION_IDLE_MS_MAX - 1);
         assert_eq!(sessions.len(), 2);
         sessions.expire(1000 + SESSION_IDLE_MS_MAX);
@@ -272,10 +361,10 @@ mod tests {
         let (mut long, mut short) = (Sessions::new(1), Sessions::new(1));
         let count = SESSION_REPLIES_MAX as u64;
         for sequence in 0..3 * count {
-            long.remember(id(1, sequence), &reply(sequence), 0);
+            long.remember(id(1, sequence), &reply(sequence), 0, 0);
         }
         for sequence in 2 * count..3 * count {
-            short.remember(id(1, sequence), &reply(sequence), 0);
+            short.remember(id(1, sequence), &reply(sequence), 0, 0);
         }
         assert_eq!(long.digest(), short.digest());
         assert_ne!(long.digest(), 0);
@@ -286,10 +375,10 @@ mod tests {
     #[test]
     fn a_snapshot_keeps_its_state_while_sessions_are_used() {
         let mut sessions = Sessions::new(1);
-        sessions.remember(id(1, 1), &reply(1), 0);
-        sessions.remember(id(2, 1), &reply(1), 0);
+        sessions.remember(id(1, 1), &reply(1), 0, 0);
+        sessions.remember(id(2, 1), &reply(1), 0, 0);
         let (taken, digest) = (sessions.export(), sessions.digest());
-        sessions.remember(id(1, 2), &reply(2), 5);
+        sessions.remember(id(1, 2), &reply(2), 0, 5);
         sessions.expire(SESSION_IDLE_MS_MAX);
         let mut restored = Sessions::new(1);
         for (session, state) in taken {
@@ -299,5 +388,52 @@ mod tests {
         assert_eq!(restored.digest(), digest);
         assert_eq!(restored.look(id(1, 2), 0), Seen::New);
         assert_eq!(restored.look(id(1, 1), 0), Seen::Again(reply(1)));
+    }
+
+    fn heavy(bytes: usize) -> Reply {
+        let value = Value { data: vec![b'v'; bytes].into(), kind: ValueKind::Bytes };
+        Reply::Taken(Box::new(Found { value, version: Version(1), ttl_ms: None }))
+    }
+
+    /// INV-8, INV-6: values are remembered up to a bound; the retry of what was forgotten is told
+    /// so, and small replies stay.
+    #[test]
+    fn the_oldest_values_give_way_to_a_refusal() {
+        let mut sessions = Sessions::new(1);
+        sessions.remember(id(7, 1), &reply(1), 1, 0);
+        let fits = SESSION_REPLY_BYTES_MAX as u64 / (1024 * 1024 + 64);
+        for n in 0..=fits {
+            // Two sessions by turns: age counts, not the session.
+            sessions.remember(id(u128::from(n % 2), n), &heavy(1024 * 1024), 10 + n, 0);
+        }
+        assert!(sessions.heavy_bytes <= SESSION_REPLY_BYTES_MAX);
+        let expired = Seen::Again(Reply::Refused(Refusal::SessionExpired));
+        assert_eq!(sessions.look(id(0, 0), 0), expired);
+        assert_eq!(sessions.look(id(1, 1), 0), Seen::Again(heavy(1024 * 1024)));
+        assert_eq!(sessions.look(id(7, 1), 0), Seen::Again(reply(1)));
+        let mut restored = Sessions::new(1);
+        for (session, state) in sessions.export() {
+            assert!(restored.import(session, Session::clone(&state)));
+        }
+        assert_eq!(restored.digest(), sessions.digest());
+        for sessions in [&mut sessions, &mut restored] {
+            sessions.remember(id(3, 1), &heavy(1024 * 1024), 100, 0);
+            assert_eq!(sessions.look(id(1, 1), 0), expired);
+        }
+        assert_eq!(restored.digest(), sessions.digest());
+        for sessions in [&mut sessions, &mut restored] {
+            sessions.expire(SESSION_IDLE_MS_MAX);
+            assert_eq!((sessions.digest(), sessions.heavy_bytes, sessions.heavy.len()), (0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_small_value_keeps_nothing_else_alive() {
+        let buffer = bytes::Bytes::from(vec![b'v'; 4096]);
+        let value = Value { data: buffer.slice(..10), kind: ValueKind::Bytes };
+        let found = Found { value, version: Version(1), ttl_ms: None };
+        let mut sessions = Sessions::new(1);
+        sessions.remember(id(1, 1), &Reply::Taken(Box::new(found)), 1, 0);
+        assert!(buffer.is_unique());
     }
 }

@@ -10,13 +10,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::eviction::Eviction;
+use super::eviction::{Eviction, Lru};
 use super::keyspace::{Entry, EntryId, Keyspace};
 use super::sessions::Session;
 use super::snapshot_record::{ChunkWriter, Header};
 
 /// Places looked at in one chunk: bounds the time of a chunk when the slab has many holes.
 const PLACES_PER_CHUNK_MAX: u32 = 64 * 1024;
+
+/// What a walk goes over.
+#[derive(Debug)]
+pub struct Source {
+    /// The entries.
+    pub keyspace: Keyspace,
+    /// Their order.
+    pub order: Lru,
+}
 
 /// A walk under way.
 #[derive(Debug)]
@@ -33,6 +42,9 @@ pub struct Walk {
     preimages: VecDeque<(Entry, u64)>,
     sessions: VecDeque<(u128, Arc<Session>)>,
     finished: bool,
+    /// What the machine held at the first flush since the snapshot's point; from there on nothing
+    /// changes in it.
+    flushed: Option<Source>,
 }
 
 impl Walk {
@@ -49,12 +61,29 @@ impl Walk {
             preimages: VecDeque::new(),
             sessions: sessions.into(),
             finished: false,
+            flushed: None,
         }
+    }
+
+    /// The machine begins again empty: the walk goes on in what it held. Gives back what the walk
+    /// has no need of.
+    pub fn flushed(&mut self, source: Source) -> Option<Source> {
+        if self.finished || self.flushed.is_some() {
+            return Some(source);
+        }
+        self.flushed = Some(source);
+        None
+    }
+
+    /// What was flushed under the walk, at its end.
+    pub fn into_source(self) -> Option<Source> {
+        self.flushed
     }
 
     /// Called before the entry at a place changes, goes, or comes (`None`).
     pub fn before_change(&mut self, id: EntryId, entry: Option<&Entry>, order: &impl Eviction) {
-        if id >= self.end || id < self.next || self.is_settled(id) {
+        // What comes after a flush is none of the snapshot's.
+        if self.flushed.is_some() || id >= self.end || id < self.next || self.is_settled(id) {
             return;
         }
         self.settled[id as usize / 64] |= 1 << (id % 64);
@@ -73,15 +102,13 @@ impl Walk {
     }
 
     /// Writes the next chunk of about `bytes_max` bytes, `None` when all has been given.
-    pub fn chunk(
-        &mut self,
-        keyspace: &Keyspace,
-        order: &impl Eviction,
-        bytes_max: usize,
-    ) -> Option<Bytes> {
+    pub fn chunk(&mut self, keyspace: &Keyspace, order: &Lru, bytes_max: usize) -> Option<Bytes> {
         if self.finished {
             return None;
         }
+        let flushed = self.flushed.take();
+        let (keyspace, order) =
+            flushed.as_ref().map_or((keyspace, order), |source| (&source.keyspace, &source.order));
         let mut out = ChunkWriter::new(self.tag, self.sequence, &self.header);
         self.sequence += 1;
         let bytes_max = bytes_max.max(1);
@@ -105,6 +132,7 @@ impl Walk {
             out.session(id, &session);
         }
         self.finished = entries_done && self.sessions.is_empty();
+        self.flushed = flushed;
         Some(out.seal(self.finished))
     }
 }

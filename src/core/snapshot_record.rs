@@ -13,13 +13,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::digest::{kind_of_tag, kind_tag};
 use super::keyspace::{Entry, Parts};
-use super::sessions::Session;
+use super::reply_record::{get_reply_of, put_reply};
+use super::sessions::{Session, weight};
 use super::slot_set::SlotSet;
 use crate::types::limits::SESSION_REPLIES_MAX;
 use crate::types::wire::{
     Error, get_bytes, get_u8, get_u32, get_u64, get_varint, put_bytes, put_varint,
 };
-use crate::types::{Refusal, Reply, RoutingEpoch, Version};
+use crate::types::{Refusal, Reply, RoutingEpoch};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RCSN");
 const FORMAT: u8 = 1;
@@ -150,7 +151,10 @@ impl ChunkWriter {
         put_varint(out, session.replies.len() as u64);
         for (sequence, reply) in &session.replies {
             put_varint(out, *sequence);
-            put_reply(out, reply);
+            put_remembered(out, reply);
+            if let Some(version) = session.heavy.get(sequence) {
+                put_varint(out, *version);
+            }
         }
     }
 
@@ -280,45 +284,44 @@ fn get_session(input: &mut Bytes) -> Result<Record, Error> {
     }
     for _ in 0..count {
         let sequence = get_varint(input, "session sequence")?;
-        session.replies.push_back((sequence, get_reply(input)?));
+        let reply = get_remembered(input)?;
+        if weight(&reply) > 0 {
+            session.heavy.insert(sequence, get_varint(input, "session reply version")?);
+        }
+        session.replies.push_back((sequence, reply));
     }
     Ok(Record::Session(id, session))
 }
 
-fn put_reply(out: &mut BytesMut, reply: &Reply) {
-    let (tag, fields) = match reply {
-        Reply::Set { version } => (1, [Some(version.0), None]),
-        Reply::Deleted { version } => (2, [Some(version.0), None]),
-        Reply::NotFound => (3, [None, None]),
-        Reply::ConditionFailed { current: None } => (4, [None, None]),
-        Reply::ConditionFailed { current: Some(version) } => (5, [Some(version.0), None]),
-        Reply::Done => (6, [None, None]),
+/// As `reply_record` has it, but for two refusals whose tags were given here the other way round.
+fn put_remembered(out: &mut BytesMut, reply: &Reply) {
+    match reply {
         Reply::Refused(Refusal::TooLarge { bytes, bytes_max }) => {
-            (7, [Some(*bytes), Some(*bytes_max)])
+            out.put_u8(7);
+            put_varint(out, *bytes);
+            put_varint(out, *bytes_max);
         }
-        Reply::Refused(Refusal::NotOwner { epoch }) => (8, [Some(epoch.0), None]),
-        Reply::Refused(Refusal::SessionExpired) => (9, [None, None]),
-    };
-    out.put_u8(tag);
-    fields.into_iter().flatten().for_each(|field| put_varint(out, field));
+        Reply::Refused(Refusal::NotOwner { epoch }) => {
+            out.put_u8(8);
+            put_varint(out, epoch.0);
+        }
+        other => put_reply(out, other),
+    }
 }
 
-fn get_reply(input: &mut Bytes) -> Result<Reply, Error> {
+fn get_remembered(input: &mut Bytes) -> Result<Reply, Error> {
     let what = "remembered reply";
-    let version = |input: &mut Bytes| get_varint(input, what).map(Version);
     Ok(match get_u8(input, what)? {
-        1 => Reply::Set { version: version(input)? },
-        2 => Reply::Deleted { version: version(input)? },
-        3 => Reply::NotFound,
-        4 => Reply::ConditionFailed { current: None },
-        5 => Reply::ConditionFailed { current: Some(version(input)?) },
-        6 => Reply::Done,
         7 => Reply::Refused(Refusal::TooLarge {
             bytes: get_varint(input, what)?,
             bytes_max: get_varint(input, what)?,
         }),
         8 => Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(get_varint(input, what)?) }),
-        9 => Reply::Refused(Refusal::SessionExpired),
-        tag => return Err(Error::Tag { what, tag: u64::from(tag) }),
+        tag => {
+            let mut reply = get_reply_of(tag, input)?;
+            // Not to keep the chunk alive.
+            reply.detach(usize::MAX);
+            reply
+        }
     })
 }

@@ -8,8 +8,8 @@ use super::validate::{self, invalid};
 use super::{FrontLimits, pb};
 use crate::service::{Operation, Response};
 use crate::types::{
-    Condition, Consistency, Delete, Error, Expiry, Found, Freshness, Query, Reason, Reply,
-    RequestId, Set, Value, ValueKind, Version,
+    Answer, Command, Condition, Consistency, Delete, Error, Expiry, Found, Freshness, Query,
+    Reason, Reply, RequestId, Set, Value, ValueKind, Version,
 };
 
 /// An operation and the identity under which it may be retried.
@@ -33,7 +33,7 @@ pub fn set(limits: &FrontLimits, request: pb::SetRequest) -> Result<Checked, Err
     let expiry = expiry(limits, request.expiry)?;
     let condition = condition(request.condition)?;
     let set = Set { key, value, expiry, condition };
-    Ok((Operation::Set(set), request_id(request.request_id)?))
+    Ok((Operation::Write(Command::Set(set)), request_id(request.request_id)?))
 }
 
 /// Checks a delete. `if_absent` is refused: it could never delete anything.
@@ -50,7 +50,7 @@ pub fn delete(limits: &FrontLimits, request: pb::DeleteRequest) -> Result<Checke
         return Err(invalid("condition.if_absent", "is not allowed for Delete"));
     }
     let delete = Delete { key, condition };
-    Ok((Operation::Delete(delete), request_id(request.request_id)?))
+    Ok((Operation::Write(Command::Delete(delete)), request_id(request.request_id)?))
 }
 
 /// Checks a get.
@@ -63,7 +63,7 @@ pub fn get(limits: &FrontLimits, request: pb::GetRequest) -> Result<Checked, Err
     };
     let key = validate::key(limits, key)?;
     let consistency = consistency(request.consistency, request.max_staleness)?;
-    Ok((Operation::Get { query: Query { key }, consistency }, None))
+    Ok((Operation::Read { query: Query::Get { key }, consistency }, None))
 }
 
 /// A length of time that is not negative.
@@ -170,7 +170,9 @@ pub fn delete_response(response: Response) -> Result<pb::DeleteResponse, Error> 
 
 /// Answer to a get.
 pub fn get_response(response: Response) -> Result<pb::GetResponse, Error> {
-    let Response::Read { found, freshness } = response else { return Err(mismatch(&response)) };
+    let Response::Read { answer: Answer::Value(found), freshness } = response else {
+        return Err(mismatch(&response));
+    };
     let freshness = Some(freshness_message(freshness));
     let Some(Found { value, version, ttl_ms }) = found else {
         return Ok(pb::GetResponse { freshness, ..pb::GetResponse::default() });

@@ -16,7 +16,9 @@ use crate::types::{Error, NodeId, Outcome, Reason};
 /// by themselves. A lost answer is UNKNOWN: ABORTED would say that nothing happened.
 pub fn code(reason: &Reason) -> Code {
     match reason {
-        Reason::InvalidArgument { .. } | Reason::TooLarge { .. } => Code::InvalidArgument,
+        Reason::InvalidArgument { .. } | Reason::TooLarge { .. } | Reason::CrossShard { .. } => {
+            Code::InvalidArgument
+        }
         Reason::NotLeader { .. }
         | Reason::NotOwner { .. }
         | Reason::NoLeader { .. }
@@ -27,7 +29,8 @@ pub fn code(reason: &Reason) -> Code {
         Reason::ResourceExhausted { .. } => Code::ResourceExhausted,
         Reason::DeadlineBeforePropose | Reason::DeadlineAfterPropose => Code::DeadlineExceeded,
         Reason::Lost { .. } => Code::Unknown,
-        Reason::TooStale { .. } => Code::FailedPrecondition,
+        Reason::TooStale { .. } | Reason::NotInteger | Reason::NotFloat => Code::FailedPrecondition,
+        Reason::Overflow | Reason::NotFinite | Reason::ReplyTooLarge { .. } => Code::OutOfRange,
         Reason::SessionExpired => Code::Aborted,
         Reason::Internal { .. } => Code::Internal,
     }

@@ -66,6 +66,9 @@ fn service_options(config: &Config) -> Options {
             key_bytes_max: from.key_bytes_max,
             value_bytes_max: from.value_bytes_max,
             ttl_ms_max: from.ttl_ms_max,
+            transaction_operations_max: from.transaction_operations_max,
+            transaction_bytes_max: from.transaction_bytes_max,
+            scan_keys_max: from.scan_keys_max,
         },
         forward: ForwardLimits {
             queue_max: from.forward_queue_max,

@@ -30,7 +30,7 @@ use crate::core::queue_delay::DelayLimits;
 use crate::types::clock::{Instant, now};
 use crate::types::limits::BATCH_WRITES_MAX;
 use crate::types::metrics::Metrics;
-use crate::types::{Batch, Error, Reason, Reply, Write, task};
+use crate::types::{Batch, Error, Reason, Reply, Write, positions, task};
 
 const QUEUED: u8 = 0;
 const PROPOSED: u8 = 1;
@@ -50,6 +50,8 @@ type Replies = Result<Vec<Reply>, Error>;
 
 struct Pending {
     writes: Vec<Write>,
+    /// Versions they may give: what batch and queue count.
+    positions: usize,
     bytes: usize,
     queued_at: Instant,
     /// Who decides whether this was proposed: the batcher that takes it or the caller that leaves.
@@ -81,7 +83,7 @@ impl BatchQueue {
         if now() >= deadline {
             return Err(Reason::DeadlineBeforePropose.into());
         }
-        let count = writes.len();
+        let count = positions(&writes);
         if count == 0 {
             // Nothing to propose: the batcher would make no entry that could answer it.
             return Ok(Vec::new());
@@ -91,7 +93,7 @@ impl BatchQueue {
         let state = Arc::new(AtomicU8::new(QUEUED));
         let (reply, answer) = oneshot::channel();
         let (queued_at, claim) = (now(), Arc::clone(&state));
-        let pending = Pending { writes, bytes, queued_at, state: claim, reply };
+        let pending = Pending { writes, positions: count, bytes, queued_at, state: claim, reply };
         self.queued.fetch_add(count, Ordering::Relaxed);
         self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Err(error) = self.tx.try_send(pending) {
@@ -289,17 +291,15 @@ impl Batcher {
     /// Takes units off the backlog until the entry is full, skipping those whose caller left and
     /// refusing those that waited too long.
     fn take_batch(&mut self) -> (Vec<Write>, usize, Shares) {
-        let (mut writes, mut bytes, mut shares) = (Vec::new(), 0, Vec::new());
-        let settings = self.replica.settings();
-        let (writes_max, bytes_max) = (settings.batch_writes_max, settings.batch_bytes_max);
+        let (mut writes, mut taken, mut bytes, mut shares) = (Vec::new(), 0, 0, Vec::new());
+        let max = self.replica.settings();
         while let Some(next) = self.backlog.front() {
-            let full =
-                writes.len() + next.writes.len() > writes_max || bytes + next.bytes > bytes_max;
-            if full && !writes.is_empty() {
+            let wide = taken + next.positions > max.batch_writes_max;
+            if !writes.is_empty() && (wide || bytes + next.bytes > max.batch_bytes_max) {
                 break;
             }
             let Some(next) = self.backlog.pop_front() else { break };
-            self.queued.fetch_sub(next.writes.len(), Ordering::Relaxed);
+            self.queued.fetch_sub(next.positions, Ordering::Relaxed);
             self.queued_bytes.fetch_sub(next.bytes, Ordering::Relaxed);
             let verdict = self.delay.take(next.queued_at, next.writes.len());
             let claim = if verdict.is_ok() { PROPOSED } else { ABANDONED };
@@ -308,6 +308,7 @@ impl Batcher {
             match (claimed, verdict) {
                 (Ok(_), Ok(())) => {
                     shares.push((next.writes.len(), next.reply));
+                    taken += next.positions;
                     writes.extend(next.writes);
                     bytes += next.bytes;
                 }

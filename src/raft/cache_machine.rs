@@ -39,6 +39,11 @@ impl StateMachine for Machine {
         Machine::digest(self)
     }
 
+    fn take_garbage(&mut self) -> Option<Box<dyn Send>> {
+        let garbage = Machine::take_garbage(self);
+        if garbage.is_empty() { None } else { Some(Box::new(garbage)) }
+    }
+
     fn live_bytes(&self) -> u64 {
         self.stats().bytes
     }

@@ -42,6 +42,12 @@ pub trait StateMachine: Send + Sync + Sized + 'static {
     /// Order-independent hash of the replicated state (INV-3).
     fn digest(&self) -> u64;
 
+    /// What the last changes left to drop and takes long; it is dropped where nobody waits. Asked
+    /// after each apply and at the end of each walk.
+    fn take_garbage(&mut self) -> Option<Box<dyn Send>> {
+        None
+    }
+
     /// Bytes a snapshot would take, roughly: how much log is worth keeping instead of one.
     fn live_bytes(&self) -> u64 {
         0

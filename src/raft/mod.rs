@@ -11,6 +11,7 @@ mod digests;
 mod entry_codec;
 mod frame_codec;
 mod freshness;
+mod garbage;
 pub mod heartbeat;
 mod log_clock;
 mod log_store;
@@ -36,3 +37,5 @@ mod suite_tests;
 mod testkit;
 #[cfg(test)]
 mod trap_tests;
+#[cfg(test)]
+mod word_tests;

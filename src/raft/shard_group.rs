@@ -12,10 +12,10 @@ use super::batcher::{BatchQueue, Batcher};
 use super::log_clock::LogClock;
 use super::replica::{Replica, ReplicaDeps, StartError};
 use super::touches::Touches;
-use crate::core::machine::{Lookup, Machine, MachineConfig};
+use crate::core::machine::{Due, Machine, MachineConfig};
 use crate::types::clock::{Instant, SharedClock, now};
 use crate::types::{
-    Command, Consistency, Error, Found, Freshness, LogKey, NodeId, Query, Reason, Reply, Write,
+    Answer, Command, Consistency, Error, Freshness, LogKey, NodeId, Query, Reason, Reply, Write,
     task,
 };
 
@@ -135,7 +135,7 @@ impl ShardGroup {
         queries: Vec<Query>,
         consistency: Consistency,
         deadline: Instant,
-    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+    ) -> Result<(Vec<Answer>, Freshness), Error> {
         let inner = &self.inner;
         match consistency {
             Consistency::Linearizable => self.read_at_leader(&queries, deadline).await,
@@ -166,7 +166,7 @@ impl ShardGroup {
         &self,
         queries: &[Query],
         deadline: Instant,
-    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+    ) -> Result<(Vec<Answer>, Freshness), Error> {
         self.check_leader()?;
         self.inner.barrier.pass(deadline).await?;
         self.read_applied(queries, deadline).await
@@ -179,7 +179,7 @@ impl ShardGroup {
         &self,
         queries: &[Query],
         deadline: Instant,
-    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+    ) -> Result<(Vec<Answer>, Freshness), Error> {
         let inner = &self.inner;
         let mut began_ms = None;
         loop {
@@ -187,8 +187,8 @@ impl ShardGroup {
             let attempt = inner.replica.with_applied(|machine, applied_term, index| {
                 let now_ms = *began_ms
                     .get_or_insert_with(|| inner.clock.now_ms(term, machine.log_time_ms()));
-                let found = lookup(machine, queries, now_ms, &inner.touches)?;
-                Ok((found, Freshness { term: applied_term, index, age_ms: 0 }))
+                let answers = answer(machine, queries, now_ms, &inner.touches)?;
+                Ok((answers, Freshness { term: applied_term, index, age_ms: 0 }))
             });
             match attempt {
                 Ok(answer) => return Ok(answer),
@@ -224,16 +224,15 @@ impl ShardGroup {
         }
     }
 
-    fn read_here(&self, queries: &[Query]) -> (Vec<Option<Found>>, Freshness) {
+    fn read_here(&self, queries: &[Query]) -> (Vec<Answer>, Freshness) {
         let replica = &self.inner.replica;
         // The age is taken first: what is read afterwards can only be fresher.
         let age_ms = replica.age_ms().unwrap_or(u64::MAX);
         replica.with_applied(|machine, term, index| {
-            let found = queries.iter().map(|query| match machine.get(&query.key, 0) {
-                Lookup::Found(found) => Some(found),
-                Lookup::Absent | Lookup::DueAt(_) => None,
+            let answers = queries.iter().map(|query| {
+                machine.read(query, 0).expect("nothing is due before the beginning of time")
             });
-            (found.collect(), Freshness { term, index, age_ms })
+            (answers.collect(), Freshness { term, index, age_ms })
         })
     }
 
@@ -261,25 +260,22 @@ impl ShardGroup {
     }
 }
 
-/// Looks all keys up at the leader, or tells the deadline that log time must reach first.
-fn lookup(
+/// Answers all reads at the leader, or tells the deadline that log time must reach first.
+fn answer(
     machine: &Machine,
     queries: &[Query],
     now_ms: u64,
     touches: &Touches,
-) -> Result<Vec<Option<Found>>, u64> {
+) -> Result<Vec<Answer>, u64> {
     let mut answers = Vec::with_capacity(queries.len());
     for query in queries {
-        match machine.get(&query.key, now_ms) {
-            Lookup::Absent => answers.push(None),
-            Lookup::DueAt(due_ms) => return Err(due_ms),
-            Lookup::Found(found) => {
-                if let Some(hash) = machine.wants_touch(&query.key) {
-                    touches.push(hash);
-                }
-                answers.push(Some(found));
-            }
+        let answer = machine.read(query, now_ms).map_err(|Due(due_ms)| due_ms)?;
+        if answer.hit() == Some(true)
+            && let Some(hash) = query.key().and_then(|key| machine.wants_touch(key))
+        {
+            touches.push(hash);
         }
+        answers.push(answer);
     }
     Ok(answers)
 }

@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
+use super::garbage::drop_elsewhere;
 use super::machine::{Applied, Restorer, StateMachine};
 use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::storage::health::Reporter;
 use crate::storage::snapshot_files::{Life, SnapshotFile, SnapshotFiles, SnapshotWriter};
-use crate::types::LogKey;
 use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
-use crate::types::wire;
+use crate::types::{LogKey, wire};
 
 /// The machine and how far it is applied, always changed together.
 #[derive(Debug)]
@@ -167,6 +167,12 @@ impl<M: StateMachine> StateStore<M> {
     }
 
     fn apply_one(&self, entry: Entry) -> Result<Applied, io::Error> {
+        let (applied, garbage) = self.apply_locked(entry)?;
+        drop_elsewhere(&self.files, garbage);
+        Ok(applied)
+    }
+
+    fn apply_locked(&self, entry: Entry) -> Result<(Applied, Option<Box<dyn Send>>), io::Error> {
         let mut state = self.shared.write();
         let index = entry.log_id.index;
         assert!(state.applied.is_none_or(|id| id.index < index), "entries apply once, in order");
@@ -184,7 +190,7 @@ impl<M: StateMachine> StateStore<M> {
         if Digests::is_checkpoint(index) {
             self.digests.record(index, state.machine.digest());
         }
-        Ok(applied)
+        Ok((applied, state.machine.take_garbage()))
     }
 }
 
@@ -347,12 +353,14 @@ impl<M: StateMachine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
 impl<M: StateMachine> SnapshotBuilder<M> {
     async fn build(&self) -> Result<SnapshotOf<M>, io::Error> {
         let result = self.walk().await;
-        {
+        let garbage = {
             let mut state = self.shared.write();
             if state.installs == self.installs {
                 state.machine.snapshot_end();
             }
-        }
+            state.machine.take_garbage()
+        };
+        drop_elsewhere(&self.files, garbage);
         result?;
         // The one just built, or the one that was installed meanwhile.
         let current = current_snapshot(&self.files, self.key).await?;

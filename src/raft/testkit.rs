@@ -26,8 +26,8 @@ use crate::transport::{self, FrameKind, Handler, Refusal, SharedTransport, Trans
 use crate::types::clock::{Instant, SimClock, now};
 use crate::types::metrics::Metrics;
 use crate::types::{
-    Command, Condition, Consistency, Error, Expiry, GroupId, LogKey, NodeId, Query, ReplicaId, Set,
-    Value, ValueKind, Write,
+    Answer, Command, Condition, Consistency, Error, Expiry, GroupId, LogKey, NodeId, Query,
+    ReplicaId, Set, Value, ValueKind, Write,
 };
 
 pub const GROUP: GroupId = GroupId(1);
@@ -376,7 +376,7 @@ pub async fn get(
     key: &str,
     consistency: Consistency,
 ) -> Result<Option<Bytes>, Error> {
-    let query = Query { key: Bytes::copy_from_slice(key.as_bytes()) };
-    let (found, _) = group.read(vec![query], consistency, soon()).await?;
-    Ok(found.into_iter().next().flatten().map(|f| f.value.data))
+    let query = Query::Get { key: Bytes::copy_from_slice(key.as_bytes()) };
+    let (answers, _) = group.read(vec![query], consistency, soon()).await?;
+    Ok(answers.into_iter().next().and_then(Answer::into_found).map(|f| f.value.data))
 }

@@ -90,8 +90,13 @@ impl Admission {
     }
 
     /// Leave to work on a client's request that came in at `arrived`; otherwise as `admit`.
-    pub fn admit_arrived(&self, bytes: usize, arrived: Instant) -> Result<Permit<'_>, Error> {
-        let permit = self.admit(1, bytes)?;
+    pub fn admit_arrived(
+        &self,
+        weight: usize,
+        bytes: usize,
+        arrived: Instant,
+    ) -> Result<Permit<'_>, Error> {
+        let permit = self.admit(weight, bytes)?;
         let mut delay = self.delay.lock();
         if self.in_flight() < DOOR_DELAY_IN_FLIGHT_MIN {
             delay.idle();
@@ -208,7 +213,7 @@ mod tests {
         let refused = async |admission: &Admission| {
             let arrived = now();
             tokio::time::sleep(late).await;
-            admission.admit_arrived(1, arrived).is_err()
+            admission.admit_arrived(1, 1, arrived).is_err()
         };
         assert!(!refused(&admission).await, "one late request is no overload");
         assert!(!refused(&admission).await);
@@ -216,13 +221,13 @@ mod tests {
         let error = {
             let arrived = now();
             tokio::time::sleep(late).await;
-            admission.admit_arrived(1, arrived).unwrap_err()
+            admission.admit_arrived(1, 1, arrived).unwrap_err()
         };
         assert!(error.retry_after.is_some());
         assert_eq!(error.outcome(), crate::types::Outcome::Rejected);
-        drop(admission.admit_arrived(1, now()).unwrap());
+        drop(admission.admit_arrived(1, 1, now()).unwrap());
         tokio::time::sleep(Duration::from_millis(QUEUE_DELAY_INTERVAL_MS)).await;
-        drop(admission.admit_arrived(1, now()).unwrap());
+        drop(admission.admit_arrived(1, 1, now()).unwrap());
         assert!(!refused(&admission).await, "one at once, and nobody refused meanwhile, end it");
         drop(busy);
         for _ in 0..10 {

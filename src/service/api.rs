@@ -2,13 +2,14 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::core::table::RoutingTable;
 use crate::types::clock::Instant;
 use crate::types::{
-    Consistency, Delete, Error, Found, Freshness, GroupId, NodeId, Query, ReplicaId, Reply,
-    RequestId, Set,
+    Answer, Command, Consistency, Error, Freshness, GroupId, NodeId, Query, ReplicaId, Reply,
+    RequestId, Step, Watch,
 };
 
 /// One operation of a client.
@@ -30,44 +31,106 @@ pub struct Request {
 /// What a client may ask for.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    /// Set a key.
-    Set(Set),
-    /// Delete a key.
-    Delete(Delete),
-    /// Read a key.
-    Get {
-        /// Which key.
+    /// Write a key.
+    Write(Command),
+    /// Read a key, or what is in one slot.
+    Read {
+        /// What to read.
         query: Query,
         /// How fresh.
         consistency: Consistency,
     },
+    /// Several of them.
+    Multi(Multi),
+    /// Some of all keys.
+    Scan(ScanRequest),
+    /// How many keys are alive, each shard at its own moment.
+    Size {
+        /// How fresh.
+        consistency: Consistency,
+    },
+    /// Remove every key, each shard at its own moment.
+    Flush,
+}
+
+/// Several operations as one request.
+///
+/// Not atomic: they are split by shard and the shards work at the same time. What belongs to one
+/// shard is done in order, at one moment if there is a write among it. Each operation has its own
+/// result.
+///
+/// Atomic: all keys must belong to one shard (`Reason::CrossShard` otherwise); see
+/// `types::Transaction`.
+#[derive(Clone, Debug, Default)]
+pub struct Multi {
+    /// The operations.
+    pub steps: Vec<Step>,
+    /// One transaction or nothing.
+    pub atomic: bool,
+    /// Keys that must be as they were; only with `atomic`.
+    pub watches: Vec<Watch>,
+    /// How fresh reads are of shards that nothing is written to; the others are linearizable.
+    pub consistency: Consistency,
+}
+
+/// A stretch of a walk over all keys. See docs/adr/0010.
+#[derive(Clone, Debug)]
+pub struct ScanRequest {
+    /// 0 to begin, then what the last answer said.
+    pub cursor: u64,
+    /// Keys to look at in a shard, 1..=`limits.scan_keys_max`: a hint of how many to answer.
+    pub count: u32,
+    /// Glob pattern that keys must match.
+    pub pattern: Option<Bytes>,
+    /// How fresh.
+    pub consistency: Consistency,
 }
 
 impl Operation {
-    /// The key it works on.
-    pub fn key(&self) -> &bytes::Bytes {
+    /// The key it works on; `None` if it is not about one key.
+    pub fn key(&self) -> Option<&Bytes> {
         match self {
-            Operation::Set(set) => &set.key,
-            Operation::Delete(delete) => &delete.key,
-            Operation::Get { query, .. } => &query.key,
+            Operation::Write(command) => command.key(),
+            Operation::Read { query, .. } => query.key(),
+            Operation::Multi(_)
+            | Operation::Scan(_)
+            | Operation::Size { .. }
+            | Operation::Flush => None,
         }
     }
 
-    /// Bytes of key and value.
+    /// How many operations it counts for at the limits of the node.
+    pub fn weight(&self) -> usize {
+        match self {
+            Operation::Multi(multi) => multi.steps.len().max(1),
+            _ => 1,
+        }
+    }
+
+    /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
-        let value = match self {
-            Operation::Set(set) => set.value.data.len(),
-            Operation::Delete(_) | Operation::Get { .. } => 0,
-        };
-        self.key().len() + value
+        match self {
+            Operation::Write(command) => command.payload_bytes(),
+            Operation::Read { query, .. } => query.key().map_or(0, Bytes::len),
+            Operation::Multi(multi) => {
+                let watched = multi.watches.iter().map(|watch| watch.key.len());
+                watched.chain(multi.steps.iter().map(Step::payload_bytes)).sum()
+            }
+            Operation::Scan(scan) => scan.pattern.as_ref().map_or(0, Bytes::len),
+            Operation::Size { .. } | Operation::Flush => 0,
+        }
     }
 
     /// Name for metrics and spans.
     pub fn name(&self) -> &'static str {
         match self {
-            Operation::Set(_) => "set",
-            Operation::Delete(_) => "delete",
-            Operation::Get { .. } => "get",
+            Operation::Write(command) => command.name(),
+            Operation::Read { query, .. } => query.name(),
+            Operation::Multi(Multi { atomic: false, .. }) => "multi",
+            Operation::Multi(Multi { atomic: true, .. }) => "transaction",
+            Operation::Scan(_) => "scan",
+            Operation::Size { .. } => "size",
+            Operation::Flush => "flush",
         }
     }
 }
@@ -75,15 +138,27 @@ impl Operation {
 /// What a client gets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Response {
-    /// Of a write. Never `Reply::Refused`: refusals come back as `Error`.
+    /// Of a write, of a flush (`Reply::Done`), and of an atomic request whose watched keys have
+    /// changed (`Reply::Aborted`). Never `Reply::Refused`: refusals come back as `Error`.
     Written(Reply),
     /// Of a read.
     Read {
-        /// The value, if there is one.
-        found: Option<Found>,
-        /// What state it shows.
+        /// What was found.
+        answer: Answer,
+        /// What state it shows; no log id for a read among writes.
         freshness: Freshness,
     },
+    /// Of several: one for each, in order. None of them is a `Multi`.
+    Multi(Vec<Result<Response, Error>>),
+    /// Of a scan.
+    Scanned {
+        /// What to go on with; 0 at the end.
+        cursor: u64,
+        /// Keys found. A key may be found again when slots have moved between two calls.
+        keys: Vec<Bytes>,
+    },
+    /// Keys alive in all shards.
+    Size(u64),
 }
 
 /// The one entry of all doors. A door holds no semantics.

@@ -109,6 +109,12 @@ impl Attempts {
             | Reason::InvalidArgument { .. }
             | Reason::TooLarge { .. }
             | Reason::SessionExpired
+            | Reason::NotInteger
+            | Reason::Overflow
+            | Reason::NotFloat
+            | Reason::NotFinite
+            | Reason::ReplyTooLarge { .. }
+            | Reason::CrossShard { .. }
             | Reason::Internal { .. } => Next::Answer(self.sealed(error.clone())),
         };
         self.last = Some(error);
@@ -200,6 +206,12 @@ mod tests {
             Reason::TooLarge { bytes: 2, bytes_max: 1 },
             Reason::Internal { detail: detail() },
             Reason::StorageFailed { detail: detail() },
+            Reason::NotInteger,
+            Reason::Overflow,
+            Reason::NotFloat,
+            Reason::NotFinite,
+            Reason::ReplyTooLarge { bytes: 2, bytes_max: 1 },
+            Reason::CrossShard { shards: 2 },
         ]
     }
 
@@ -208,7 +220,7 @@ mod tests {
         /// attempt ended `Unknown`; of a read it is always `Rejected`.
         #[test]
         fn the_final_outcome_is_that_of_the_worst_attempt(
-            picks in proptest::collection::vec(0..17usize, 1..12),
+            picks in proptest::collection::vec(0..23usize, 1..12),
             write in any::<bool>(),
             has_id in any::<bool>(),
         ) {

@@ -1,8 +1,14 @@
 //! What is refused before anything is done with it.
 
-use super::api::Operation;
-use crate::types::limits::{KEY_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX};
-use crate::types::{Error, Expiry, Reason, Set, ValueKind};
+use bytes::Bytes;
+
+use super::api::{Multi, Operation};
+use super::unit::slot_of_query;
+use crate::types::limits::{
+    FLOAT_BYTES_MAX, KEY_BYTES_MAX, PATTERN_BYTES_MAX, SCAN_KEYS_MAX, TRANSACTION_BYTES_MAX,
+    TRANSACTION_OPERATIONS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+};
+use crate::types::{Command, Error, Expiry, Query, Reason, SLOTS, Step, Value, ValueKind};
 
 /// Limits of what a client may ask for. The constants of `types::limits` are the ceilings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +19,12 @@ pub struct Limits {
     pub value_bytes_max: usize,
     /// Longest time to live, milliseconds.
     pub ttl_ms_max: u64,
+    /// Operations of one request of several.
+    pub transaction_operations_max: usize,
+    /// Bytes of keys and values of one request of several.
+    pub transaction_bytes_max: usize,
+    /// Keys that one call of a scan looks at in a shard.
+    pub scan_keys_max: u32,
 }
 
 impl Default for Limits {
@@ -21,6 +33,9 @@ impl Default for Limits {
             key_bytes_max: KEY_BYTES_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
             ttl_ms_max: TTL_MS_MAX,
+            transaction_operations_max: TRANSACTION_OPERATIONS_MAX,
+            transaction_bytes_max: TRANSACTION_BYTES_MAX,
+            scan_keys_max: SCAN_KEYS_MAX,
         }
     }
 }
@@ -28,28 +43,140 @@ impl Default for Limits {
 impl Limits {
     /// `InvalidArgument` with the field and its limit, if the operation is past one.
     pub fn check(&self, operation: &Operation) -> Result<(), Error> {
-        let (key, bytes_max) = (operation.key(), self.key_bytes_max);
-        if key.is_empty() {
-            return invalid("key", "is empty".to_owned());
-        }
-        if key.len() > bytes_max {
-            return invalid("key", format!("{} bytes, at most {bytes_max}", key.len()));
-        }
         match operation {
-            Operation::Set(set) => self.check_set(set),
-            Operation::Delete(_) | Operation::Get { .. } => Ok(()),
+            Operation::Write(command) => self.check_command(command),
+            Operation::Read { query, .. } => self.check_query(query),
+            Operation::Multi(multi) => self.check_multi(multi),
+            Operation::Scan(scan) => self.check_scan(scan.count, scan.pattern.as_ref()),
+            Operation::Size { .. } | Operation::Flush => Ok(()),
         }
     }
 
-    fn check_set(&self, set: &Set) -> Result<(), Error> {
-        let (data, bytes_max) = (&set.value.data, self.value_bytes_max);
-        if data.len() > bytes_max {
-            return invalid("value", format!("{} bytes, at most {bytes_max}", data.len()));
+    fn check_command(&self, command: &Command) -> Result<(), Error> {
+        let Some(key) = command.key() else {
+            return invalid("command", format!("{} is no operation of a client", command.name()));
+        };
+        self.check_key(key)?;
+        match command {
+            Command::Set(set) | Command::GetSet(set) => {
+                self.check_value(&set.value)?;
+                self.check_expiry(set.expiry)
+            }
+            Command::Expire(expire) | Command::GetExpire(expire) => {
+                // A time to live that is over deletes the key, as in Redis.
+                match expire.expiry {
+                    Expiry::AfterMs(0) => Ok(()),
+                    expiry => self.check_expiry(expiry),
+                }
+            }
+            Command::Append(append) => self.check_value(&append.value),
+            Command::SetRange(range) => {
+                self.check_value(&range.value)?;
+                let value_bytes = range.offset.saturating_add(range.value.data.len() as u64);
+                self.check_value_bytes("offset", value_bytes)
+            }
+            Command::IncrementFloat(increment) if increment.delta.len() > FLOAT_BYTES_MAX => {
+                let len = increment.delta.len();
+                invalid("delta", format!("{len} bytes, at most {FLOAT_BYTES_MAX}"))
+            }
+            Command::Delete(_)
+            | Command::GetDelete(_)
+            | Command::Increment(_)
+            | Command::IncrementFloat(_)
+            | Command::Tick
+            | Command::SetLimit { .. }
+            | Command::Transaction(_)
+            | Command::Flush => Ok(()),
         }
-        if set.value.kind == ValueKind::Text && std::str::from_utf8(data).is_err() {
+    }
+
+    fn check_query(&self, query: &Query) -> Result<(), Error> {
+        match query {
+            Query::Get { key } | Query::Inspect { key } | Query::GetRange { key, .. } => {
+                self.check_key(key)
+            }
+            Query::Scan(scan) if slot_of_query(query).is_none() => {
+                let (first, last) = (scan.first, scan.last);
+                invalid("cursor", format!("positions {first} and {last} are not of one slot"))
+            }
+            Query::Scan(scan) => self.check_scan(scan.keys_max, scan.pattern.as_ref()),
+            Query::Size { slot: Some(slot) } if slot.0 < SLOTS => Ok(()),
+            Query::Size { slot } => {
+                let slot = slot.map_or("none".to_owned(), |slot| slot.0.to_string());
+                invalid("slot", format!("is {slot}; 0 to {} are allowed", SLOTS - 1))
+            }
+        }
+    }
+
+    fn check_multi(&self, multi: &Multi) -> Result<(), Error> {
+        let operations = multi.steps.len().max(multi.watches.len());
+        let operations_max = self.transaction_operations_max;
+        if operations > operations_max {
+            return invalid("operations", format!("are {operations}, at most {operations_max}"));
+        }
+        if !multi.atomic && !multi.watches.is_empty() {
+            return invalid("watches", "are only allowed in an atomic request".to_owned());
+        }
+        let mut bytes = 0;
+        for watch in &multi.watches {
+            self.check_key(&watch.key)?;
+            bytes += watch.key.len();
+        }
+        for step in &multi.steps {
+            match step {
+                Step::Write(command) => self.check_command(command)?,
+                Step::Read(query) if query.key().is_none() => {
+                    return invalid("operations", format!("{} is not about one key", query.name()));
+                }
+                Step::Read(query) => self.check_query(query)?,
+            }
+            bytes += step.payload_bytes();
+        }
+        let bytes_max = self.transaction_bytes_max;
+        if bytes > bytes_max {
+            return invalid("operations", format!("have {bytes} bytes, at most {bytes_max}"));
+        }
+        Ok(())
+    }
+
+    fn check_scan(&self, count: u32, pattern: Option<&Bytes>) -> Result<(), Error> {
+        let (count_max, len) = (self.scan_keys_max, pattern.map_or(0, Bytes::len));
+        if !(1..=count_max).contains(&count) {
+            return invalid("count", format!("is {count}; 1 to {count_max} are allowed"));
+        }
+        if len > PATTERN_BYTES_MAX {
+            return invalid("pattern", format!("{len} bytes, at most {PATTERN_BYTES_MAX}"));
+        }
+        Ok(())
+    }
+
+    fn check_key(&self, key: &[u8]) -> Result<(), Error> {
+        let bytes_max = self.key_bytes_max;
+        match key.len() {
+            0 => invalid("key", "is empty".to_owned()),
+            len if len > bytes_max => invalid("key", format!("{len} bytes, at most {bytes_max}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_value(&self, value: &Value) -> Result<(), Error> {
+        self.check_value_bytes("value", value.data.len() as u64)?;
+        if value.kind == ValueKind::Text && std::str::from_utf8(&value.data).is_err() {
             return invalid("value", "text that is not UTF-8".to_owned());
         }
-        match set.expiry {
+        Ok(())
+    }
+
+    fn check_value_bytes(&self, field: &'static str, len: u64) -> Result<(), Error> {
+        let bytes_max = self.value_bytes_max;
+        if len > bytes_max as u64 {
+            return invalid(field, format!("{len} bytes, at most {bytes_max}"));
+        }
+        Ok(())
+    }
+
+    fn check_expiry(&self, expiry: Expiry) -> Result<(), Error> {
+        match expiry {
             Expiry::AfterMs(0) => invalid("ttl", "is 0 ms, at least 1".to_owned()),
             Expiry::AfterMs(ttl_ms) if ttl_ms > self.ttl_ms_max => {
                 invalid("ttl", format!("{ttl_ms} ms, at most {}", self.ttl_ms_max))
@@ -65,15 +192,14 @@ fn invalid(field: &'static str, problem: String) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::types::{Condition, Value};
+    use crate::types::{Condition, Set};
 
     fn set(key: usize, value: Vec<u8>, kind: ValueKind, expiry: Expiry) -> Operation {
         let value = Value { data: value.into(), kind };
         let key = Bytes::from(vec![b'k'; key]);
-        Operation::Set(Set { key, value, expiry, condition: Condition::Always })
+        let condition = Condition::Always;
+        Operation::Write(Command::Set(Set { key, value, expiry, condition }))
     }
 
     fn field(operation: &Operation) -> Option<&'static str> {

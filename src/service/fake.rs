@@ -85,7 +85,7 @@ impl State {
                 Some((_, version)) => Reply::Deleted { version },
                 None => Reply::NotFound,
             },
-            Command::Tick | Command::SetLimit { .. } => Reply::Done,
+            _ => Reply::Done,
         };
         if let Some(id) = write.request_id {
             self.sessions.insert(id, reply.clone());
@@ -140,7 +140,7 @@ impl LocalGroup for FakeGroup {
         queries: Vec<Query>,
         consistency: Consistency,
         _deadline: Instant,
-    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+    ) -> Result<(Vec<Answer>, Freshness), Error> {
         tokio::task::yield_now().await;
         let mut state = self.shard.state.lock();
         let age_ms = state.age_ms.get(&self.node).copied().unwrap_or(0);
@@ -156,9 +156,10 @@ impl LocalGroup for FakeGroup {
         }
         state.reads_at.extend(queries.iter().map(|_| (self.node, consistency)));
         let found = |query: &Query| {
-            let (value, version) = state.values.get(&query.key)?.clone();
+            let (value, version) = state.values.get(query.key()?)?.clone();
             Some(Found { value, version, ttl_ms: None })
         };
+        let found = |query: &Query| Answer::Value(found(query));
         let freshness = Freshness { term: 1, index: state.applied.len() as u64, age_ms };
         Ok((queries.iter().map(found).collect(), freshness))
     }
@@ -173,7 +174,7 @@ impl LocalGroup for FakeGroup {
     }
 }
 
-struct NoStatus;
+pub(super) struct NoStatus;
 
 impl StatusSource for NoStatus {
     fn replicas(&self) -> Vec<ReplicaStatus> {
@@ -302,7 +303,7 @@ pub(super) fn set(key: &str, ms: u64) -> Request {
     let key = Bytes::from(key.to_owned());
     let set = Set { key, value, expiry: Expiry::Never, condition: Condition::Always };
     Request {
-        operation: Operation::Set(set),
+        operation: Operation::Write(Command::Set(set)),
         request_id: None,
         arrived: now(),
         deadline: now() + Duration::from_millis(ms),
@@ -313,8 +314,8 @@ pub(super) fn set(key: &str, ms: u64) -> Request {
 /// Reads `key`, within `ms`.
 pub(super) fn get(key: &str, consistency: Consistency, ms: u64) -> Request {
     Request {
-        operation: Operation::Get {
-            query: Query { key: Bytes::from(key.to_owned()) },
+        operation: Operation::Read {
+            query: Query::Get { key: Bytes::from(key.to_owned()) },
             consistency,
         },
         request_id: None,

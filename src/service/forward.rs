@@ -11,12 +11,13 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::forward_lane::{Lanes, Links};
+use crate::codec::forward::query_bytes;
 use crate::codec::log_record::write_bytes;
 use crate::raft::delay::RETRY_AFTER;
 use crate::types::clock::{Instant, now};
 use crate::types::task::spawn;
 use crate::types::{
-    Consistency, Error, Found, Freshness, GroupId, NodeId, Query, Reason, Reply, ShardId, Write,
+    Answer, Consistency, Error, Freshness, GroupId, NodeId, Query, Reason, Reply, ShardId, Write,
 };
 
 /// What one forwarded operation asks for.
@@ -31,16 +32,16 @@ impl Ask {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Ask::Write(write) => write_bytes(write),
-            Ask::Read(query, _) => query.key.len(),
+            Ask::Read(query, _) => query_bytes(query),
         }
     }
 }
 
 /// What it gets.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Served {
     Reply(Reply),
-    Found(Option<Found>, Freshness),
+    Read(Answer, Freshness),
 }
 
 /// One operation on its way.
@@ -56,7 +57,7 @@ pub(super) struct Outgoing {
     /// 0 if nobody follows it.
     pub(super) trace: u128,
     pub(super) claim: Claim,
-    pub(super) reply: oneshot::Sender<Result<Answer, Error>>,
+    pub(super) reply: oneshot::Sender<Result<Served, Error>>,
 }
 
 /// Bytes on their way to a node, given back when dropped.
@@ -141,7 +142,7 @@ impl Forwarder {
         (group, shard): (GroupId, ShardId),
         ask: Ask,
         (deadline, trace): (Instant, u128),
-    ) -> Result<Answer, Error> {
+    ) -> Result<Served, Error> {
         let (reply, answer) = oneshot::channel();
         let claim = Claim::default();
         let (write, bytes) = (matches!(ask, Ask::Write(_)), ask.bytes());

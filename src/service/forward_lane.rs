@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::forward::{Answer, Ask, Outgoing, exhausted};
+use super::forward::{Ask, Outgoing, Served, exhausted};
 use super::options::ForwardLimits;
 use crate::codec::forward::{Operations, Request, Response, Results};
 use crate::core::table::RoutingTable;
@@ -168,7 +168,8 @@ impl Lanes {
         }
     }
 
-    /// Hands the replies of a frame back; reads that did not fit the answer go again, first.
+    /// Hands the replies of a frame back. What did not fit the answer goes again, first: a read is
+    /// read again, a write gets its remembered reply.
     fn land(&mut self, landed: Landed) {
         let Landed { lane, sent, answer: bytes } = landed;
         let Some(shard) = sent.first().map(|outgoing| outgoing.shard) else { return };
@@ -176,15 +177,15 @@ impl Lanes {
         let mut sent = sent.into_iter();
         match results {
             Ok(Results::Writes(replies)) => {
-                for (reply, outgoing) in replies.into_iter().zip(sent.by_ref()) {
-                    answer(outgoing, Ok(Answer::Reply(reply)));
-                }
-            }
-            Ok(Results::Reads { found, freshness }) => {
                 // In this order: a zip asks its first side first, and must not take an operation
                 // for which there is no result.
-                for (found, outgoing) in found.into_iter().zip(sent.by_ref()) {
-                    answer(outgoing, Ok(Answer::Found(found, freshness)));
+                for (reply, outgoing) in replies.into_iter().zip(sent.by_ref()) {
+                    answer(outgoing, Ok(Served::Reply(reply)));
+                }
+            }
+            Ok(Results::Reads { answers, freshness }) => {
+                for (found, outgoing) in answers.into_iter().zip(sent.by_ref()) {
+                    answer(outgoing, Ok(Served::Read(found, freshness)));
                 }
             }
             Ok(Results::Failed(error)) | Err(error) => {
@@ -193,10 +194,10 @@ impl Lanes {
         }
         let lane = self.lanes.get_mut(&lane).expect("a lane lives while a frame of it flies");
         lane.in_flight -= 1;
-        sent.rev().for_each(|unread| lane.queued.push_front(unread));
+        sent.rev().for_each(|unanswered| lane.queued.push_front(unanswered));
     }
 
-    /// The results in an answer, one for each operation of the frame (of reads, for a prefix).
+    /// The results in an answer, one for each operation of a prefix of the frame.
     fn results(
         &self,
         (_, kind): LaneId,
@@ -215,9 +216,9 @@ impl Lanes {
         (self.links.learn_epoch)(response.epoch);
         let fits = match (&response.results, kind) {
             (Results::Failed(_), _) => true,
-            (Results::Writes(replies), Kind::Writes) => replies.len() == asked,
+            (Results::Writes(replies), Kind::Writes) => (1..=asked).contains(&replies.len()),
             (Results::Writes(_), _) | (Results::Reads { .. }, Kind::Writes) => false,
-            (Results::Reads { found, .. }, _) => (1..=asked).contains(&found.len()),
+            (Results::Reads { answers, .. }, _) => (1..=asked).contains(&answers.len()),
         };
         if fits { Ok(response.results) } else { Err(lost(kind, "an odd answer".to_owned())) }
     }
@@ -225,14 +226,24 @@ impl Lanes {
 
 /// Takes what goes into one frame; what its caller gave up is dropped, what waited too long refused.
 fn take_frame(lane: &mut Lane, limits: &ForwardLimits) -> Vec<Outgoing> {
-    let (mut taken, mut bytes) = (Vec::new(), 0);
-    while taken.len() < limits.frame_operations_max && bytes < limits.frame_bytes_max {
+    let (mut taken, mut positions, mut bytes) = (Vec::new(), 0, 0);
+    while let Some(next) = lane.queued.front() {
+        let next_positions = match &next.ask {
+            Ask::Write(write) => write.command.positions(),
+            Ask::Read(..) => 1,
+        };
+        // A unit that is large by itself goes alone.
+        let full = positions + next_positions > limits.frame_operations_max
+            || bytes >= limits.frame_bytes_max;
+        if full && !taken.is_empty() {
+            break;
+        }
         let Some(outgoing) = lane.queued.pop_front() else { break };
         // A caller that went away before anything was sent takes its operation along.
         if outgoing.reply.is_closed() {
             continue;
         }
-        // A read that did not fit the last answer has waited for it, not for its turn.
+        // What did not fit the last answer has waited for it, not for its turn.
         if !outgoing.claim.is_sent()
             && let Err(error) = lane.delay.take(outgoing.queued_at, 1)
         {
@@ -240,6 +251,7 @@ fn take_frame(lane: &mut Lane, limits: &ForwardLimits) -> Vec<Outgoing> {
             continue;
         }
         if outgoing.claim.send() {
+            positions += next_positions;
             bytes += outgoing.held.bytes;
             taken.push(outgoing);
         }
@@ -315,7 +327,7 @@ fn lost(kind: Kind, detail: String) -> Error {
     }
 }
 
-fn answer(outgoing: Outgoing, result: Result<Answer, Error>) {
+fn answer(outgoing: Outgoing, result: Result<Served, Error>) {
     // A caller that went away needs no answer.
     drop(outgoing.reply.send(result));
 }

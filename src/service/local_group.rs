@@ -4,7 +4,7 @@ use std::future::Future;
 
 use crate::raft::shard_group::ShardGroup;
 use crate::types::clock::Instant;
-use crate::types::{Consistency, Error, Found, Freshness, NodeId, Query, Reply, Write};
+use crate::types::{Answer, Consistency, Error, Freshness, NodeId, Query, Reply, Write};
 
 /// A group's replica on this node. Clones are handles to the same replica.
 pub trait LocalGroup: Clone + Send + Sync + 'static {
@@ -15,13 +15,13 @@ pub trait LocalGroup: Clone + Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Vec<Reply>, Error>> + Send;
 
-    /// Reads keys at a consistency. Ends by `deadline`. One result for each query.
+    /// Reads at a consistency. Ends by `deadline`. One answer for each query.
     fn read(
         &self,
         queries: Vec<Query>,
         consistency: Consistency,
         deadline: Instant,
-    ) -> impl Future<Output = Result<(Vec<Option<Found>>, Freshness), Error>> + Send;
+    ) -> impl Future<Output = Result<(Vec<Answer>, Freshness), Error>> + Send;
 
     /// Node that leads the group, as believed here.
     fn leader(&self) -> Option<NodeId>;
@@ -40,7 +40,7 @@ impl LocalGroup for ShardGroup {
         queries: Vec<Query>,
         consistency: Consistency,
         deadline: Instant,
-    ) -> Result<(Vec<Option<Found>>, Freshness), Error> {
+    ) -> Result<(Vec<Answer>, Freshness), Error> {
         ShardGroup::read(self, queries, consistency, deadline).await
     }
 

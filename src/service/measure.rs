@@ -3,7 +3,29 @@
 use prometheus::{IntCounter, IntCounterVec};
 
 use crate::types::metrics::Metrics;
-use crate::types::{Error, Found, Reason, Reply};
+use crate::types::{Answer, Error, Reason, Reply};
+
+/// Every name that `Operation::name` gives to what passes the checks.
+const OPERATIONS: [&str; 18] = [
+    "get",
+    "set",
+    "delete",
+    "get_set",
+    "get_delete",
+    "expire",
+    "get_expire",
+    "increment",
+    "increment_float",
+    "append",
+    "set_range",
+    "inspect",
+    "get_range",
+    "multi",
+    "transaction",
+    "scan",
+    "size",
+    "flush",
+];
 
 /// Handles resolved once, so that counting costs no look-up of labels.
 #[derive(Debug)]
@@ -12,6 +34,8 @@ pub(super) struct Measures {
     misses: IntCounter,
     sets: IntCounter,
     deletes: IntCounter,
+    /// One for each of `OPERATIONS`.
+    operations: Vec<IntCounter>,
     pub(super) retried: IntCounter,
     refused: IntCounterVec,
 }
@@ -23,6 +47,10 @@ impl Measures {
             misses: metrics.misses.clone(),
             sets: metrics.sets.clone(),
             deletes: metrics.deletes.clone(),
+            operations: OPERATIONS
+                .iter()
+                .map(|name| metrics.operations.with_label_values(&[*name]))
+                .collect(),
             retried: metrics.retried.clone(),
             refused: metrics.refused.clone(),
         }
@@ -36,24 +64,42 @@ impl Measures {
         error
     }
 
+    /// An operation that passed the checks, by its name.
+    pub(super) fn asked(&self, name: &'static str) {
+        match OPERATIONS.iter().position(|known| *known == name) {
+            Some(at) => self.operations[at].inc(),
+            None => debug_assert!(false, "{name} is not counted"),
+        }
+    }
+
     /// Writes that a group of this node answered, as its leader.
     pub(super) fn wrote(&self, replies: &[Reply]) {
         for reply in replies {
             match reply {
-                Reply::Set { .. } => self.sets.inc(),
-                Reply::Deleted { .. } => self.deletes.inc(),
+                Reply::Set { .. }
+                | Reply::Swapped { .. }
+                | Reply::Integer { .. }
+                | Reply::Float { .. }
+                | Reply::Length { .. } => self.sets.inc(),
+                Reply::Deleted { .. } | Reply::Taken(_) => self.deletes.inc(),
+                Reply::Transaction(replies) => self.wrote(replies),
+                Reply::Read(answer) => self.read(std::slice::from_ref(answer)),
                 Reply::NotFound
                 | Reply::ConditionFailed { .. }
                 | Reply::Done
+                | Reply::NotSwapped { .. }
+                | Reply::Got(_)
+                | Reply::Expires { .. }
+                | Reply::Aborted { .. }
                 | Reply::Refused(_) => {}
             }
         }
     }
 
     /// Reads that a group of this node answered.
-    pub(super) fn read(&self, found: &[Option<Found>]) {
-        let hits = found.iter().filter(|found| found.is_some()).count();
-        self.hits.inc_by(hits as u64);
-        self.misses.inc_by((found.len() - hits) as u64);
+    pub(super) fn read(&self, answers: &[Answer]) {
+        let count = |wanted| answers.iter().filter(|answer| answer.hit() == Some(wanted)).count();
+        self.hits.inc_by(count(true) as u64);
+        self.misses.inc_by(count(false) as u64);
     }
 }

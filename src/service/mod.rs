@@ -9,15 +9,21 @@ mod forward;
 mod forward_lane;
 mod local_group;
 mod measure;
+mod multi;
 mod options;
 mod registry;
 mod request_ids;
 mod router;
+mod run;
 mod serve;
+mod spread;
 mod status;
+mod unit;
 
 pub use admission::{Admission, AdmissionLimits, Permit};
-pub use api::{Execute, NodeStatus, Operation, ReplicaStatus, Request, Response};
+pub use api::{
+    Execute, Multi, NodeStatus, Operation, ReplicaStatus, Request, Response, ScanRequest,
+};
 pub use check::Limits;
 pub use execute::{Parts, Service};
 pub use local_group::LocalGroup;
@@ -29,6 +35,10 @@ pub use status::StatusSource;
 mod fake;
 #[cfg(test)]
 mod fake_net;
+#[cfg(test)]
+mod machine_fake;
+#[cfg(test)]
+mod multi_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 
 use super::local_group::LocalGroup;
 use super::registry::Registry;
-use crate::core::slot::slot_of;
+use super::unit::Route;
 use crate::core::table::RoutingTable;
 use crate::types::clock::{Instant, now};
 use crate::types::{GroupId, NodeId, RoutingEpoch, ShardId};
@@ -81,11 +81,16 @@ impl<G: LocalGroup> Router<G> {
         self.table.borrow().epoch
     }
 
-    /// The group that owns a key. Before the shards are placed, what a wait for them begins from.
-    pub(super) fn locate(&self, key: &[u8]) -> Result<Located<G>, Seen> {
+    /// The group that serves a slot or a shard. Before the shards are placed, what a wait for them
+    /// begins from.
+    pub(super) fn locate(&self, route: Route) -> Result<Located<G>, Seen> {
         let (owner, epoch) = {
             let table = self.table.borrow();
-            (table.owner(slot_of(key)), table.epoch)
+            let owner = match route {
+                Route::Slot(slot) => table.owner(slot),
+                Route::Shard(shard) => table.shards.contains_key(&shard).then_some(shard),
+            };
+            (owner, table.epoch)
         };
         let Some(shard) = owner else {
             return Err(Seen { epoch, registry: self.registry.change() });
@@ -93,6 +98,11 @@ impl<G: LocalGroup> Router<G> {
         let group = GroupId::of_shard(shard);
         let (local, registry) = self.registry.look(group);
         Ok(Located { shard, group, local, seen: Seen { epoch, registry } })
+    }
+
+    /// What a wait for a change of the table or of this node's groups begins from.
+    pub(super) fn seen(&self) -> Seen {
+        Seen { epoch: self.epoch(), registry: self.registry.change() }
     }
 
     /// The replica to ask for what only the leader may serve. `avoid` is a node that just failed

@@ -11,17 +11,23 @@ use tracing::Instrument;
 use super::execute::{Inner, Service};
 use super::local_group::LocalGroup;
 use super::router::Located;
-use crate::codec::forward::{Operations, Request, Response, Results, found_bytes};
+use crate::codec::forward::{Operations, Request, Response, Results, answer_bytes, reply_bytes};
 use crate::transport::Refusal;
 use crate::types::clock::{Instant, now};
-use crate::types::limits::{APPEND_BYTES_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::types::{Error, Found, GroupId, NodeId, Reason};
+use crate::types::limits::{
+    APPEND_BYTES_MAX, FRAME_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, TRANSACTION_REPLY_BYTES_MAX,
+};
+use crate::types::{
+    Answer, Command, Consistency, Error, GroupId, NodeId, Query, Reason, Step, Write,
+};
 
 /// Longest time a peer may have us work on a frame.
 const DEADLINE_MS_MAX: u64 = 60_000;
 /// Bytes of values in one answer, not counting the one that crosses the line.
 const ANSWER_BYTES_MAX: usize = APPEND_BYTES_MAX;
-const _: () = assert!(ANSWER_BYTES_MAX + VALUE_BYTES_MAX < FRAME_BYTES_MAX);
+/// Largest result: a transaction's. The one step that answers no value counts as well.
+const RESULT_BYTES_MAX: usize = TRANSACTION_REPLY_BYTES_MAX + 64 * (TRANSACTION_OPERATIONS_MAX + 1);
+const _: () = assert!(ANSWER_BYTES_MAX + RESULT_BYTES_MAX < FRAME_BYTES_MAX);
 
 impl<G: LocalGroup> Service<G> {
     /// Serves a frame of operations that the node `from` forwarded. The frame is one unit: what
@@ -86,18 +92,63 @@ impl<G: LocalGroup> Inner<G> {
         }
         match operations {
             Operations::Writes(writes) => {
+                let writes = prefix_that_fits(&local, writes, deadline).await;
+                // Without an id it could not be asked for again.
+                let repeatable = writes.iter().all(|write| write.request_id.is_some());
                 let replies = local.write(writes, deadline).await?;
                 self.measures.wrote(&replies);
-                Ok(Results::Writes(replies))
+                Ok(Results::Writes(match repeatable {
+                    true => fitting(replies, reply_bytes),
+                    false => replies,
+                }))
             }
             Operations::Reads { consistency, queries } => {
-                let (found, freshness) = local.read(queries, consistency, deadline).await?;
-                let found = fitting(found);
-                self.measures.read(&found);
-                Ok(Results::Reads { found, freshness })
+                let (answers, freshness) = local.read(queries, consistency, deadline).await?;
+                let answers = fitting(answers, answer_bytes);
+                self.measures.read(&answers);
+                Ok(Results::Reads { answers, freshness })
             }
         }
     }
+}
+
+/// The first writes, as many as have replies that fit one answer, going by the values that are there
+/// now; the origin sends the rest again. Where they grow meanwhile, what does not fit is asked for
+/// again as well and found among the remembered replies.
+async fn prefix_that_fits<G: LocalGroup>(
+    local: &G,
+    mut writes: Vec<Write>,
+    deadline: Instant,
+) -> Vec<Write> {
+    let queries: Vec<Query> =
+        writes.iter().flat_map(shown_keys).map(|key| Query::Inspect { key: key.clone() }).collect();
+    if queries.is_empty() || writes.len() == 1 {
+        return writes;
+    }
+    let Ok((metas, _)) = local.read(queries, Consistency::Stale, deadline).await else {
+        return writes;
+    };
+    let mut sizes = metas.into_iter().map(|answer| match answer {
+        Answer::Meta(Some(meta)) => meta.value_bytes,
+        _ => 0,
+    });
+    let mut bytes = 0;
+    let fit = writes.iter().take_while(|write| {
+        let fits = bytes < ANSWER_BYTES_MAX as u64;
+        bytes += sizes.by_ref().take(shown_keys(write).count()).sum::<u64>();
+        fits
+    });
+    let fit = fit.count();
+    writes.truncate(fit);
+    writes
+}
+
+fn shown_keys(write: &Write) -> impl Iterator<Item = &Bytes> {
+    let steps = match &write.command {
+        Command::Transaction(transaction) => &transaction.steps[..],
+        _ => &[],
+    };
+    write.command.shown_key().into_iter().chain(steps.iter().filter_map(Step::shown_key))
 }
 
 /// Trace ids as `traceparent` writes them, separated by commas.
@@ -107,16 +158,16 @@ fn trace_ids(ids: &[u128]) -> String {
 }
 
 /// The first results, as many as fit one answer; the origin asks again for the rest.
-fn fitting(mut found: Vec<Option<Found>>) -> Vec<Option<Found>> {
+fn fitting<T>(mut results: Vec<T>, bytes_of: impl Fn(&T) -> usize) -> Vec<T> {
     let mut bytes = 0;
-    let fit = found
+    let fit = results
         .iter()
-        .take_while(|found| {
+        .take_while(|result| {
             let fits = bytes < ANSWER_BYTES_MAX;
-            bytes += found_bytes(found.as_ref());
+            bytes += bytes_of(result);
             fits
         })
         .count();
-    found.truncate(fit);
-    found
+    results.truncate(fit);
+    results
 }

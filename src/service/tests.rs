@@ -20,8 +20,8 @@ fn reason(result: Result<Response, Error>) -> Reason {
 
 fn found(response: &Response) -> bool {
     match response {
-        Response::Read { found, .. } => found.is_some(),
-        Response::Written(reply) => panic!("{reply:?}"),
+        Response::Read { answer, .. } => answer.hit() == Some(true),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -220,7 +220,9 @@ async fn operations_queued_together_travel_together_and_each_gets_its_own_answer
     let reads = keys.iter().map(|key| get(key, Consistency::Linearizable, 1000));
     let reads = join_all(reads.map(|read| service.execute(read))).await;
     for (key, response) in keys.iter().zip(reads) {
-        let Ok(Response::Read { found: Some(found), .. }) = response else { panic!("{key}") };
+        let Ok(Response::Read { answer: Answer::Value(Some(found)), .. }) = response else {
+            panic!("{key}")
+        };
         assert_eq!(found.value.data, key.as_bytes());
     }
     assert_eq!(cluster.applied(), 5000);
@@ -397,15 +399,12 @@ async fn past_the_limit_requests_are_refused_and_a_stopping_node_drains() {
 #[tokio::test(start_paused = true)]
 async fn a_forwarded_operation_is_not_forwarded_again_and_garbage_is_refused() {
     let cluster = Cluster::new(3, &[1, 2, 3], Some(1));
-    let Operation::Set(write) = set("a", 1000).operation else { unreachable!() };
+    let Operation::Write(command) = set("a", 1000).operation else { unreachable!() };
     let request = frames::Request {
         epoch: RoutingEpoch(1),
         batch: 1,
         deadline_ms: 1000,
-        operations: frames::Operations::Writes(vec![Write {
-            request_id: None,
-            command: Command::Set(write),
-        }]),
+        operations: frames::Operations::Writes(vec![Write { request_id: None, command }]),
         traces: Vec::new(),
     };
     let serve = |group, payload| {
@@ -449,7 +448,7 @@ async fn operations_wait_for_a_slow_node_only_so_long_and_for_so_many_bytes() {
     // Every frame takes 80 ms, and each carries one operation: 12 a second.
     let big = |ms| {
         let mut request = set("a", ms);
-        if let Operation::Set(set) = &mut request.operation {
+        if let Operation::Write(Command::Set(set)) = &mut request.operation {
             set.value.data = vec![7; 1_500].into();
         }
         request

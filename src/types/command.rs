@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{RequestId, Version};
+use super::transaction::Transaction;
 
 /// One Raft entry of a shard's group: many operations under one stamp.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -41,6 +42,100 @@ pub enum Command {
         /// New limit in logical bytes.
         bytes_max: u64,
     },
+    /// Set a key and answer the value it had.
+    GetSet(Set),
+    /// Delete a key and answer the value it had.
+    GetDelete(Delete),
+    /// Change when a key ends, or with `Expiry::Keep` only make it the most recent one.
+    Expire(Expire),
+    /// The same, and answer the value.
+    GetExpire(Expire),
+    /// Add to a whole number.
+    Increment(Increment),
+    /// Add to a decimal number.
+    IncrementFloat(IncrementFloat),
+    /// Put bytes behind a value.
+    Append(Append),
+    /// Put bytes over a part of a value.
+    SetRange(SetRange),
+    /// Several operations as one.
+    Transaction(Transaction),
+    /// Remove every key of the group.
+    Flush,
+}
+
+impl Command {
+    /// The one key it works on; `None` if it is not about one key.
+    pub fn key(&self) -> Option<&Bytes> {
+        match self {
+            Command::Set(set) | Command::GetSet(set) => Some(&set.key),
+            Command::Delete(delete) | Command::GetDelete(delete) => Some(&delete.key),
+            Command::Expire(expire) | Command::GetExpire(expire) => Some(&expire.key),
+            Command::Increment(increment) => Some(&increment.key),
+            Command::IncrementFloat(increment) => Some(&increment.key),
+            Command::Append(append) => Some(&append.key),
+            Command::SetRange(set_range) => Some(&set_range.key),
+            Command::Tick | Command::SetLimit { .. } | Command::Transaction(_) | Command::Flush => {
+                None
+            }
+        }
+    }
+
+    /// The key whose value it answers, if it does (a transaction's are its steps').
+    pub fn shown_key(&self) -> Option<&Bytes> {
+        match self {
+            Command::GetSet(set) => Some(&set.key),
+            Command::GetDelete(delete) => Some(&delete.key),
+            Command::GetExpire(expire) => Some(&expire.key),
+            _ => None,
+        }
+    }
+
+    /// Bytes of key and value.
+    pub fn payload_bytes(&self) -> usize {
+        let value = match self {
+            Command::Set(set) | Command::GetSet(set) => set.value.data.len(),
+            Command::Append(append) => append.value.data.len(),
+            Command::SetRange(range) => range.value.data.len(),
+            Command::IncrementFloat(increment) => increment.delta.len(),
+            _ => 0,
+        };
+        self.key().map_or(0, Bytes::len) + value
+    }
+
+    /// How many versions it may give: its share of the positions of a batch, at least 1.
+    pub fn positions(&self) -> usize {
+        match self {
+            Command::Transaction(transaction) => transaction.steps.len().max(1),
+            _ => 1,
+        }
+    }
+
+    /// Name for metrics and spans.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Set(_) => "set",
+            Command::Delete(_) => "delete",
+            Command::Tick => "tick",
+            Command::SetLimit { .. } => "set_limit",
+            Command::GetSet(_) => "get_set",
+            Command::GetDelete(_) => "get_delete",
+            Command::Expire(_) => "expire",
+            Command::GetExpire(_) => "get_expire",
+            Command::Increment(_) => "increment",
+            Command::IncrementFloat(_) => "increment_float",
+            Command::Append(_) => "append",
+            Command::SetRange(_) => "set_range",
+            Command::Transaction(_) => "transaction",
+            Command::Flush => "flush",
+        }
+    }
+}
+
+/// Positions that writes take together: at most `BATCH_WRITES_MAX` in one batch, because each
+/// gives a version.
+pub fn positions(writes: &[Write]) -> usize {
+    writes.iter().map(|write| write.command.positions()).sum()
 }
 
 /// Set a key to a value.
@@ -63,6 +158,58 @@ pub struct Delete {
     pub key: Bytes,
     /// What must hold at apply.
     pub condition: Condition,
+}
+
+/// Change when a key ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Expire {
+    /// 1..=`limits.key_bytes_max` bytes.
+    pub key: Bytes,
+    /// When it ends: `Never` makes it persist, `Keep` changes nothing but its recency (and not its
+    /// version). A deadline that has come deletes the key.
+    pub expiry: Expiry,
+    /// What must hold of the deadline it has.
+    pub condition: ExpireCondition,
+}
+
+/// Add to a whole number, 0 if the key is absent. The deadline stays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Increment {
+    /// 1..=`limits.key_bytes_max` bytes.
+    pub key: Bytes,
+    /// What to add.
+    pub delta: i64,
+}
+
+/// Add to a decimal number, 0 if the key is absent. The deadline stays. The sum is exact and
+/// rounded to 17 decimals (see `core::machine::commands::decimal`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IncrementFloat {
+    /// 1..=`limits.key_bytes_max` bytes.
+    pub key: Bytes,
+    /// What to add, as text: `-1.5e3`. At most `FLOAT_BYTES_MAX` bytes.
+    pub delta: Bytes,
+}
+
+/// Put bytes behind a value; an absent key is set to them. The deadline stays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Append {
+    /// 1..=`limits.key_bytes_max` bytes.
+    pub key: Bytes,
+    /// What to append. The value stays text only if both are.
+    pub value: Value,
+}
+
+/// Put bytes over a part of a value, which grows with zero bytes where it is too short; an absent
+/// key is an empty value. Nothing to put changes nothing. The deadline stays.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetRange {
+    /// 1..=`limits.key_bytes_max` bytes.
+    pub key: Bytes,
+    /// Where the bytes begin.
+    pub offset: u64,
+    /// What to put there. The value stays text only if both are and the result is UTF-8.
+    pub value: Value,
 }
 
 /// A value: bytes and how they were given, so that text is read back as text.
@@ -109,9 +256,19 @@ pub enum Condition {
     IfVersion(Version),
 }
 
-/// One read of a key; never enters the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Query {
-    /// The key.
-    pub key: Bytes,
+/// What must hold of a key's deadline for `Expire`; no deadline counts as later than any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExpireCondition {
+    /// Nothing.
+    Always,
+    /// It has none (`NX` of Redis).
+    IfNone,
+    /// It has one (`XX`).
+    IfSome,
+    /// The new one is later (`GT`).
+    IfLater,
+    /// The new one is earlier (`LT`).
+    IfEarlier,
+    /// It has one, and the new one is earlier (`XX LT`).
+    IfSomeAndEarlier,
 }

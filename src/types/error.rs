@@ -113,6 +113,34 @@ pub enum Reason {
         /// What the disk said.
         detail: String,
     },
+    /// The value to add to is not a whole number of 64 bits.
+    #[error("value: is not an integer or out of range")]
+    NotInteger,
+    /// The sum is no whole number of 64 bits.
+    #[error("value: increment or decrement would overflow")]
+    Overflow,
+    /// The value to add to, or what to add, is not a decimal number.
+    #[error("value: is not a valid float")]
+    NotFloat,
+    /// The sum is infinite, or too large to be written out.
+    #[error("value: increment would produce NaN or Infinity")]
+    NotFinite,
+    /// With this operation the replies of its transaction would be larger than they may be.
+    #[error("the replies of the transaction take {bytes} bytes with this one, at most {bytes_max}")]
+    ReplyTooLarge {
+        /// Bytes of values with it.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The keys of an atomic request belong to several shards.
+    #[error(
+        "keys: an atomic request needs keys of one shard, these belong to {shards}; use a {{hash tag}}"
+    )]
+    CrossShard {
+        /// How many.
+        shards: u64,
+    },
     /// A fault of this node; the log has it.
     #[error("internal: {detail}")]
     Internal {
@@ -140,7 +168,13 @@ impl Reason {
             | Reason::ReadFailed { .. }
             | Reason::TooStale { .. }
             | Reason::TooLarge { .. }
-            | Reason::StorageFailed { .. } => Outcome::Rejected,
+            | Reason::StorageFailed { .. }
+            | Reason::NotInteger
+            | Reason::Overflow
+            | Reason::NotFloat
+            | Reason::NotFinite
+            | Reason::ReplyTooLarge { .. }
+            | Reason::CrossShard { .. } => Outcome::Rejected,
             Reason::DeadlineAfterPropose
             | Reason::Lost { .. }
             | Reason::SessionExpired
@@ -167,6 +201,12 @@ impl Reason {
             | Reason::DeadlineBeforePropose
             | Reason::SessionExpired
             | Reason::TooLarge { .. }
+            | Reason::NotInteger
+            | Reason::Overflow
+            | Reason::NotFloat
+            | Reason::NotFinite
+            | Reason::ReplyTooLarge { .. }
+            | Reason::CrossShard { .. }
             | Reason::Internal { .. } => false,
         }
     }
@@ -189,6 +229,12 @@ impl Reason {
             Reason::SessionExpired => "session_expired",
             Reason::TooLarge { .. } => "too_large",
             Reason::StorageFailed { .. } => "storage_failed",
+            Reason::NotInteger => "not_integer",
+            Reason::Overflow => "overflow",
+            Reason::NotFloat => "not_float",
+            Reason::NotFinite => "not_finite",
+            Reason::ReplyTooLarge { .. } => "reply_too_large",
+            Reason::CrossShard { .. } => "cross_shard",
             Reason::Internal { .. } => "internal",
         }
     }

@@ -12,7 +12,22 @@ pub const SHARD_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
 /// Smallest logical bytes a shard may be given.
 pub const SHARD_BYTES_MAX_FLOOR: u64 = 1024 * 1024;
 
-/// Operations in one Raft entry.
+/// Operations of one transaction, or of one request of several.
+pub const TRANSACTION_OPERATIONS_MAX: usize = 1024;
+/// Bytes of keys and values of one transaction.
+pub const TRANSACTION_BYTES_MAX: usize = 1536 * 1024;
+/// Bytes of values in the replies of one transaction.
+pub const TRANSACTION_REPLY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Longest text of a number to add, and of a value it is added to, bytes.
+pub const FLOAT_BYTES_MAX: usize = 512;
+/// Keys one call of a scan looks at.
+pub const SCAN_KEYS_MAX: u32 = 4 * 1024;
+/// Bytes of keys in one answer of a scan, not counting the keys that cross the line.
+pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+/// Longest pattern of a scan, bytes.
+pub const PATTERN_BYTES_MAX: usize = 1024;
+
+/// Operations in one Raft entry, the steps of transactions counted.
 pub const BATCH_WRITES_MAX: usize = 1024;
 /// Bytes of operations in one Raft entry, not counting the one that crosses the line.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
@@ -59,6 +74,9 @@ pub const WHAT_LOG_WITHOUT_SNAPSHOT: &str = "log of the shard (its disk takes no
 pub const SESSIONS_MAX: usize = 16 * 1024;
 /// Replies remembered for one session.
 pub const SESSION_REPLIES_MAX: usize = 128;
+/// Bytes of values in the replies that a group remembers; past them the oldest are forgotten, and a
+/// retry is told so.
+pub const SESSION_REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A session unused for this long (log time) is forgotten, milliseconds.
 pub const SESSION_IDLE_MS_MAX: u64 = 10 * 60 * 1_000;
 
@@ -127,9 +145,15 @@ pub const CONTROLLER_REPLICAS_MAX: usize = 5;
 const _: () = assert!(BATCH_WRITES_MAX <= GROUP_QUEUE_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= GROUP_QUEUE_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX < MESSAGE_BYTES_MAX);
-const _: () = assert!(BATCH_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < APPEND_BYTES_MAX);
-const _: () =
-    assert!(APPEND_BYTES_MAX + BATCH_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX < FRAME_BYTES_MAX);
+/// Largest unit of a batch, with the framing of its operations.
+const UNIT_BYTES_MAX: usize = TRANSACTION_BYTES_MAX + TRANSACTION_OPERATIONS_MAX * 64;
+const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX + UNIT_BYTES_MAX < APPEND_BYTES_MAX);
+const _: () = assert!(APPEND_BYTES_MAX + BATCH_BYTES_MAX + UNIT_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(TRANSACTION_OPERATIONS_MAX <= BATCH_WRITES_MAX);
+const _: () = assert!(TRANSACTION_REPLY_BYTES_MAX < SESSION_REPLY_BYTES_MAX);
+const _: () = assert!(2 * TRANSACTION_REPLY_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(SCAN_BYTES_MAX + 64 * KEY_BYTES_MAX < APPEND_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub sets: IntCounter,
     /// Deletes that found their key, counted at the leader.
     pub deletes: IntCounter,
+    /// Operations that callers of this node asked for and that passed the checks, by name.
+    pub operations: IntCounterVec,
     /// Cache entries evicted by this node's replicas, by shard.
     pub evictions: IntCounterVec,
     /// Cache entries expired and reaped by this node's replicas, by shard.
@@ -141,6 +143,11 @@ impl Metrics {
             misses: counter("cache_misses_total", "Reads that found none"),
             sets: counter("cache_sets_total", "Sets that took effect, counted at the leader"),
             deletes: counter("cache_deletes_total", "Deletes that found their key"),
+            operations: counters(
+                "cache_operations_total",
+                "Operations asked for at this node",
+                "operation",
+            ),
             evictions: counters(
                 "cache_evictions_total",
                 "Cache entries evicted since the replica started",

@@ -6,15 +6,22 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod metrics;
+pub mod query;
 pub mod random;
 pub mod reply;
 pub mod task;
+pub mod transaction;
 pub mod wire;
 
-pub use command::{Batch, Command, Condition, Delete, Expiry, Query, Set, Value, ValueKind, Write};
+pub use command::{
+    Append, Batch, Command, Condition, Delete, Expire, ExpireCondition, Expiry, Increment,
+    IncrementFloat, Set, SetRange, Value, ValueKind, Write, positions,
+};
 pub use error::{Error, Outcome, Reason};
 pub use ids::{
     Generation, GroupId, LogKey, NodeId, ReplicaId, RequestId, RoutingEpoch, SLOTS, ShardId, Slot,
     Version,
 };
-pub use reply::{Consistency, Found, Freshness, Refusal, Reply};
+pub use query::{Answer, Found, Keys, Meta, Query, Scan};
+pub use reply::{Consistency, Freshness, Refusal, Reply};
+pub use transaction::{Step, Transaction, Watch};

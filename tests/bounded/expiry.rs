@@ -27,14 +27,18 @@ struct Seen {
 impl Seen {
     /// Reads all keys; one that was absent must be absent. Says whether the read was answered.
     async fn linearizable(&mut self, node: NodeId, group: &ShardGroup) -> bool {
-        let queries = self.keys.iter().map(|key| Query { key: key.clone() }).collect();
+        let queries = self.keys.iter().map(|key| Query::Get { key: key.clone() }).collect();
         let answer = group.read(queries, Consistency::Linearizable, within(2)).await;
         let Ok((found, fresh)) = answer else { return false };
         self.reads += found.len() as u64;
         for (key, found) in self.keys.iter().zip(found) {
             let gone = self.absent.contains_key(key);
-            assert!(!gone || found.is_none(), "INV-4: {key:?} is back at {node}; {}", self.case);
-            if found.is_none() {
+            assert!(
+                !gone || found.hit() == Some(false),
+                "INV-4: {key:?} is back at {node}; {}",
+                self.case
+            );
+            if found.hit() == Some(false) {
                 self.absent.entry(key.clone()).or_insert(fresh.index);
             }
         }
@@ -44,13 +48,13 @@ impl Seen {
     /// A stale read never shows a key that was absent at or before the index it shows.
     async fn stale(&mut self, cluster: &Cluster) {
         for (node, group) in &cluster.groups {
-            let queries = self.keys.iter().map(|key| Query { key: key.clone() }).collect();
+            let queries = self.keys.iter().map(|key| Query::Get { key: key.clone() }).collect();
             let (found, fresh) = group.read(queries, Consistency::Stale, within(2)).await.unwrap();
             self.stale_reads += found.len() as u64;
             for (key, found) in self.keys.iter().zip(found) {
                 let gone = self.absent.get(key).is_some_and(|index| *index <= fresh.index);
                 assert!(
-                    !gone || found.is_none(),
+                    !gone || found.hit() == Some(false),
                     "INV-4: {key:?} shown by {node} at index {}; {}",
                     fresh.index,
                     self.case

@@ -15,8 +15,8 @@ use raftcache::service::{Execute, NodeStatus, Operation, ReplicaStatus, Request,
 use raftcache::types::clock::now;
 use raftcache::types::metrics::Metrics;
 use raftcache::types::{
-    Condition, Error, Expiry, Found, Freshness, Generation, GroupId, NodeId, Reason, ReplicaId,
-    Reply, RoutingEpoch, SLOTS, ShardId, Value, Version,
+    Answer, Command, Condition, Error, Expiry, Found, Freshness, Generation, GroupId, NodeId,
+    Query, Reason, ReplicaId, Reply, RoutingEpoch, SLOTS, ShardId, Value, Version,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -60,7 +60,7 @@ impl Entries {
 
     fn apply(&mut self, operation: Operation) -> Response {
         match operation {
-            Operation::Set(set) => {
+            Operation::Write(Command::Set(set)) => {
                 let current = self.current(&set.key);
                 if !self.holds(&set.key, set.condition) {
                     return Response::Written(Reply::ConditionFailed { current });
@@ -75,7 +75,7 @@ impl Entries {
                 self.map.insert(set.key, (set.value, version, ttl_ms));
                 Response::Written(Reply::Set { version })
             }
-            Operation::Delete(delete) => {
+            Operation::Write(Command::Delete(delete)) => {
                 let current = self.current(&delete.key);
                 if !self.holds(&delete.key, delete.condition) {
                     return Response::Written(Reply::ConditionFailed { current });
@@ -85,15 +85,16 @@ impl Entries {
                     None => Reply::NotFound,
                 })
             }
-            Operation::Get { query, .. } => {
-                let found = self.map.get(&query.key).map(|(value, version, ttl_ms)| Found {
+            Operation::Read { query: Query::Get { key }, .. } => {
+                let found = self.map.get(&key).map(|(value, version, ttl_ms)| Found {
                     value: value.clone(),
                     version: *version,
                     ttl_ms: *ttl_ms,
                 });
                 let freshness = Freshness { term: 2, index: self.version, age_ms: 0 };
-                Response::Read { found, freshness }
+                Response::Read { answer: Answer::Value(found), freshness }
             }
+            other => panic!("no door asks for {other:?} yet"),
         }
     }
 }
@@ -117,7 +118,7 @@ impl Fake {
     }
 
     async fn run(&self, request: Request) -> Result<Response, Error> {
-        let key = request.operation.key().clone();
+        let key = request.operation.key().expect("doors ask for one key").clone();
         if let Some(error) = self.failures.lock().get(&key) {
             return Err(error.clone());
         }

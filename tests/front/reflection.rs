@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use raftcache::service::Operation;
-use raftcache::types::{Expiry, ValueKind};
+use raftcache::types::{Command, Expiry, ValueKind};
 use serde_json::json;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
@@ -47,7 +47,7 @@ async fn the_printed_commands_work_through_both_versions_of_reflection() {
         assert_eq!((&reply["nodes"], &reply["shards"]), (&json!(2), &json!(1)));
     }
     let seen = doors.fake.seen.lock().clone();
-    let Operation::Set(set) = &seen[2].0.operation else { panic!("{:?}", seen[2]) };
+    let Operation::Write(Command::Set(set)) = &seen[2].0.operation else { panic!("{:?}", seen[2]) };
     assert_eq!(set.expiry, Expiry::AfterMs(3_600_000));
     assert_eq!(set.value.kind, ValueKind::Text);
     doors.close().await;

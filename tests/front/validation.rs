@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use raftcache::front::{FrontLimits, convert, pb, status, validate};
 use raftcache::service::Operation;
-use raftcache::types::{Condition, Consistency, Error, Expiry, Reason, Version};
+use raftcache::types::{Command, Condition, Consistency, Error, Expiry, Reason, Version};
 use tonic::Code;
 
 use crate::fake::Doors;
@@ -126,7 +126,7 @@ fn every_bad_field_is_named_with_its_limit() {
 #[test]
 fn what_is_just_within_the_limits_is_taken() {
     let expiry = |request| match convert::set(&limits(), request) {
-        Ok((Operation::Set(set), _)) => set.expiry,
+        Ok((Operation::Write(Command::Set(set)), _)) => set.expiry,
         other => panic!("{other:?}"),
     };
     assert_eq!(expiry(set()), Expiry::Never);
@@ -140,7 +140,7 @@ fn what_is_just_within_the_limits_is_taken() {
     assert_eq!(expiry(with(pb::set_request::Expiry::ExpireAtMs(1))), Expiry::AtMs(1));
 
     let condition = |kind| match convert::set(&limits(), with_kind(Some(kind))) {
-        Ok((Operation::Set(set), _)) => set.condition,
+        Ok((Operation::Write(Command::Set(set)), _)) => set.condition,
         other => panic!("{other:?}"),
     };
     assert_eq!(condition(pb::condition::Kind::IfAbsent(true)), Condition::IfAbsent);
@@ -158,7 +158,7 @@ fn consistencies_are_read_as_given() {
     let read = |wire: pb::Consistency, max_staleness| {
         let request = pb::GetRequest { consistency: wire.into(), max_staleness, ..get() };
         match convert::get(&limits(), request) {
-            Ok((Operation::Get { consistency, .. }, None)) => consistency,
+            Ok((Operation::Read { consistency, .. }, None)) => consistency,
             other => panic!("{other:?}"),
         }
     };

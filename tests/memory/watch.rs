@@ -36,7 +36,7 @@ pub struct Peaks {
 impl Peaks {
     /// Heap bytes that one replica may take: the formula of `docs/memory.md`.
     pub fn formula(&self) -> u64 {
-        let machine = self.logical + 150 * self.keys;
+        let machine = self.logical + 170 * self.keys;
         let preimages = self.logical / 2;
         let queues = 32 * MIB;
         machine + self.log + preimages + queues

@@ -9,8 +9,8 @@ use raftcache::service::{Execute, Operation, Request, Response};
 use raftcache::types::clock::{Instant, now};
 use raftcache::types::random::Random;
 use raftcache::types::{
-    Condition, Consistency, Delete, Error, Expiry, Outcome, Query, Reason, Reply, RequestId, Set,
-    Value, ValueKind, Version,
+    Answer, Command, Condition, Consistency, Delete, Error, Expiry, Outcome, Query, Reason, Reply,
+    RequestId, Set, Value, ValueKind, Version,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -246,14 +246,14 @@ fn condition(of: If) -> Condition {
 fn operation(key: &str, intent: &Intent, bug: Bug) -> Operation {
     let key = Bytes::copy_from_slice(key.as_bytes());
     match intent {
-        Intent::Get => Operation::Get {
-            query: Query { key },
+        Intent::Get => Operation::Read {
+            query: Query::Get { key },
             consistency: match bug {
                 Bug::StaleReads => Consistency::Stale,
                 _ => Consistency::Linearizable,
             },
         },
-        Intent::Set { value, ttl_ms, condition: of } => Operation::Set(Set {
+        Intent::Set { value, ttl_ms, condition: of } => Operation::Write(Command::Set(Set {
             key,
             value: Value {
                 data: Bytes::copy_from_slice(&value.to_be_bytes()),
@@ -261,16 +261,18 @@ fn operation(key: &str, intent: &Intent, bug: Bug) -> Operation {
             },
             expiry: ttl_ms.map_or(Expiry::Never, Expiry::AfterMs),
             condition: condition(*of),
-        }),
+        })),
         Intent::Delete { condition: of } => {
-            Operation::Delete(Delete { key, condition: condition(*of) })
+            Operation::Write(Command::Delete(Delete { key, condition: condition(*of) }))
         }
     }
 }
 
 /// The operation with its answer; `None` if nobody knows.
 fn step(intent: &Intent, response: Option<&Response>) -> Step {
-    if let (Intent::Get, Some(Response::Read { found, .. })) = (intent, response) {
+    if let (Intent::Get, Some(Response::Read { answer: Answer::Value(found), .. })) =
+        (intent, response)
+    {
         return Step::Get(found.as_ref().map(|found| {
             let bytes: [u8; 8] = found.value.data[..].try_into().expect("values are numbers");
             (u64::from_be_bytes(bytes), found.version.0)

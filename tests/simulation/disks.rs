@@ -10,7 +10,8 @@ use raftcache::raft::runtime::seed_thread;
 use raftcache::service::{Execute, NodeStatus, Operation, Request, Response};
 use raftcache::types::clock::now;
 use raftcache::types::{
-    Condition, Consistency, Error, Expiry, GroupId, NodeId, Outcome, Query, Set, Value, ValueKind,
+    Command, Condition, Consistency, Error, Expiry, GroupId, NodeId, Outcome, Query, Set, Value,
+    ValueKind,
 };
 
 use crate::client::Book;
@@ -68,14 +69,14 @@ async fn put(cluster: &Cluster, id: u64, key: &str, value: &str) -> Result<Respo
         expiry: Expiry::Never,
         condition: Condition::Always,
     };
-    ask(cluster, id, Operation::Set(set)).await
+    ask(cluster, id, Operation::Write(Command::Set(set))).await
 }
 
 async fn get(cluster: &Cluster, id: u64, key: &str) -> Result<Option<Bytes>, Error> {
-    let query = Query { key: Bytes::copy_from_slice(key.as_bytes()) };
-    let get = Operation::Get { query, consistency: Consistency::Linearizable };
+    let query = Query::Get { key: Bytes::copy_from_slice(key.as_bytes()) };
+    let get = Operation::Read { query, consistency: Consistency::Linearizable };
     match ask(cluster, id, get).await? {
-        Response::Read { found, .. } => Ok(found.map(|found| found.value.data)),
+        Response::Read { answer, .. } => Ok(answer.into_found().map(|found| found.value.data)),
         other => panic!("{other:?}"),
     }
 }

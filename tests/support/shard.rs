@@ -26,7 +26,7 @@ use raftcache::transport::{FrameKind, Handler, Refusal};
 use raftcache::types::clock::{Clock, Instant, SimClock, SystemClock, now};
 use raftcache::types::metrics::Metrics;
 use raftcache::types::{
-    Command, Condition, Consistency, Error, Expiry, Found, GroupId, LogKey, NodeId, Query,
+    Answer, Command, Condition, Consistency, Error, Expiry, Found, GroupId, LogKey, NodeId, Query,
     ReplicaId, Set, Value, ValueKind, Write,
 };
 use tokio_util::sync::CancellationToken;
@@ -208,8 +208,9 @@ pub async fn read(
     keys: &[Bytes],
     consistency: Consistency,
 ) -> Result<Vec<Option<Found>>, Error> {
-    let queries = keys.iter().map(|key| Query { key: key.clone() }).collect();
-    group.read(queries, consistency, within(5)).await.map(|(found, _)| found)
+    let queries = keys.iter().map(|key| Query::Get { key: key.clone() }).collect();
+    let (answers, _) = group.read(queries, consistency, within(5)).await?;
+    Ok(answers.into_iter().map(Answer::into_found).collect())
 }
 
 /// SplitMix64, Steele et al. 2014.

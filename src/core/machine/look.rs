@@ -1,11 +1,15 @@
 //! What reads, metrics and the comparison of replicas ask of the machine. Nothing here changes it.
 
+use std::ops::Range;
+
+use bytes::Bytes;
+
 use super::Machine;
 use crate::core::digest::fold;
 use crate::core::eviction::Eviction;
-use crate::core::keyspace::NEVER;
+use crate::core::keyspace::{Entry, NEVER};
 use crate::core::slot_set::SlotSet;
-use crate::types::{Found, Value, Version};
+use crate::types::{Answer, Found, Meta, Query, Value, Version};
 
 /// What a read finds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +21,25 @@ pub enum Lookup {
     /// The deadline (milliseconds) lies between log time and the leader's clock: propose a `Tick`,
     /// wait until it is applied, and look again.
     DueAt(u64),
+}
+
+/// A deadline (milliseconds) between log time and the leader's clock: propose a `Tick`, wait until it
+/// is applied, and read again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Due(pub u64);
+
+/// Bytes from `start` to `end`, both included, of a value: `Query::GetRange`.
+fn byte_range(len: usize, start: i64, end: i64) -> Range<usize> {
+    let len = i64::try_from(len).expect("values are bounded");
+    let from_end = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };
+    // Two negative ends in the wrong order are nothing even where both lie before the value.
+    let nothing = start < 0 && end < 0 && start > end;
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    if nothing || start > end {
+        return 0..0;
+    }
+    let at = |at: i64| usize::try_from(at).expect("between 0 and the length");
+    at(start)..at(end) + 1
 }
 
 /// Counters and gauges of a machine.
@@ -46,21 +69,76 @@ impl Machine {
     /// Looks a key up. A key is alive iff its deadline is after log time. `leader_now_ms` is the
     /// leader's clock; followers pass 0 and never see `DueAt`.
     pub fn get(&self, key: &[u8], leader_now_ms: u64) -> Lookup {
+        match self.look(key, leader_now_ms) {
+            Err(Due(deadline_ms)) => Lookup::DueAt(deadline_ms),
+            Ok(None) => Lookup::Absent,
+            Ok(Some(entry)) => Lookup::Found(self.show(entry, entry.value(), leader_now_ms)),
+        }
+    }
+
+    /// Answers a read. `leader_now_ms` as in `get`.
+    ///
+    /// # Errors
+    /// `Due` if a deadline that decides the answer lies between log time and the leader's clock.
+    pub fn read(&self, query: &Query, leader_now_ms: u64) -> Result<Answer, Due> {
+        match query {
+            Query::Get { key } => {
+                let entry = self.look(key, leader_now_ms)?;
+                Ok(Answer::Value(entry.map(|e| self.show(e, e.value(), leader_now_ms))))
+            }
+            Query::GetRange { key, start, end } => {
+                let entry = self.look(key, leader_now_ms)?;
+                Ok(Answer::Value(entry.map(|entry| {
+                    let range = byte_range(entry.value_len(), *start, *end);
+                    self.show(entry, entry.value().slice(range), leader_now_ms)
+                })))
+            }
+            Query::Inspect { key } => {
+                let entry = self.look(key, leader_now_ms)?;
+                Ok(Answer::Meta(entry.map(|entry| {
+                    let ttl_ms = self.ttl_ms(entry, leader_now_ms);
+                    Meta {
+                        version: Version(entry.version),
+                        value_bytes: entry.value_len() as u64,
+                        kind: entry.kind,
+                        ttl_ms,
+                        deadline_ms: ttl_ms.map(|_| entry.deadline_ms),
+                    }
+                })))
+            }
+            Query::Scan(scan) => self.scan(scan, leader_now_ms).map(Answer::Keys),
+            Query::Size { slot } => self.size(*slot, leader_now_ms).map(Answer::Size),
+        }
+    }
+
+    fn look(&self, key: &[u8], leader_now_ms: u64) -> Result<Option<&Entry>, Due> {
         let found = self.keyspace.find(self.keyspace.hash_of(key), key);
-        let Some(entry) = found.map(|id| self.keyspace.get(id)) else { return Lookup::Absent };
+        let Some(entry) = found.map(|id| self.keyspace.get(id)) else { return Ok(None) };
+        self.alive(entry, leader_now_ms).map(|alive| alive.then_some(entry))
+    }
+
+    pub(super) fn alive(&self, entry: &Entry, leader_now_ms: u64) -> Result<bool, Due> {
         if !entry.is_alive(self.log_time_ms) {
-            return Lookup::Absent;
+            return Ok(false);
         }
         if entry.deadline_ms <= leader_now_ms {
-            return Lookup::DueAt(entry.deadline_ms);
+            return Err(Due(entry.deadline_ms));
         }
-        let ends = entry.deadline_ms != NEVER;
-        Lookup::Found(Found {
-            value: Value { data: entry.value(), kind: entry.kind },
+        Ok(true)
+    }
+
+    fn show(&self, entry: &Entry, data: Bytes, leader_now_ms: u64) -> Found {
+        Found {
+            value: Value { data, kind: entry.kind },
             version: Version(entry.version),
-            // Time goes on for the leader also while nothing is written.
-            ttl_ms: ends.then(|| entry.deadline_ms - self.log_time_ms.max(leader_now_ms)),
-        })
+            ttl_ms: self.ttl_ms(entry, leader_now_ms),
+        }
+    }
+
+    /// Time goes on for the leader also while nothing is written.
+    fn ttl_ms(&self, entry: &Entry, leader_now_ms: u64) -> Option<u64> {
+        let ends = entry.deadline_ms != NEVER;
+        ends.then(|| entry.deadline_ms - self.log_time_ms.max(leader_now_ms))
     }
 
     /// The hash to log as a touch after a read of `key`, if the policy wants one.
@@ -124,5 +202,29 @@ impl Machine {
             sessions: self.sessions.len() as u64,
             log_time_ms: self.log_time_ms,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::byte_range;
+
+    /// Of the documentation of `GETRANGE`, and what lies outside.
+    #[test]
+    fn ranges_are_those_of_redis() {
+        let text = "This is a string";
+        let part = |start, end| &text[byte_range(text.len(), start, end)];
+        assert_eq!(part(0, 3), "This");
+        assert_eq!(part(-3, -1), "ing");
+        assert_eq!(part(0, -1), text);
+        assert_eq!(part(10, 100), "string");
+        assert_eq!(part(100, 200), "");
+        assert_eq!(part(5, 3), "");
+        assert_eq!(part(-1, -3), "");
+        assert_eq!(part(-100, 3), "This");
+        assert_eq!(part(-200, -100), "T");
+        assert_eq!(part(-100, -200), "");
+        assert_eq!(part(i64::MIN, i64::MAX), text);
+        assert_eq!(byte_range(0, 0, -1), 0..0);
     }
 }

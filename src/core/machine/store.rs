@@ -4,7 +4,8 @@
 use super::Machine;
 use crate::core::digest::{of_entry, of_mark};
 use crate::core::eviction::Eviction;
-use crate::core::keyspace::{Entry, EntryId};
+use crate::core::keyspace::{Entry, EntryId, NEVER};
+use crate::types::{Found, Value, Version};
 
 /// Entries evicted by one insert beyond those it needs, on the way down to 99.5 % of the limit.
 const EVICT_AHEAD_MAX: usize = 16;
@@ -112,6 +113,24 @@ impl Machine {
         let id = self.order.victim().expect("an entry fits the limit, so something else is held");
         self.evictions += 1;
         self.remove(id);
+    }
+
+    /// What an entry is, its time to live by log time alone: the same on every replica.
+    pub(super) fn found(&self, id: EntryId) -> Found {
+        let entry = self.keyspace.get(id);
+        Found {
+            value: Value { data: entry.value(), kind: entry.kind },
+            version: Version(entry.version),
+            ttl_ms: (entry.deadline_ms != NEVER).then(|| entry.deadline_ms - self.log_time_ms),
+        }
+    }
+
+    /// Puts an entry in the place of the one at `found`, or in a new one.
+    pub(super) fn put(&mut self, found: Option<EntryId>, entry: Entry) {
+        match found {
+            Some(id) => self.replace(id, entry),
+            None => self.insert(entry),
+        }
     }
 
     pub(super) fn before_change(&mut self, id: EntryId) {

@@ -10,6 +10,7 @@ use crate::core::snapshot_record::Header;
 impl Machine {
     /// Begins a walk of the present state; a walk under way is abandoned.
     pub fn snapshot_begin(&mut self) {
+        self.snapshot_end();
         let header = Header {
             log_time_ms: self.log_time_ms,
             bytes_max: self.bytes_max,
@@ -28,11 +29,6 @@ impl Machine {
     /// given or no walk is under way.
     pub fn snapshot_chunk(&mut self, bytes_max: usize) -> Option<Bytes> {
         self.walk.as_mut()?.chunk(&self.keyspace, &self.order, bytes_max)
-    }
-
-    /// Ends the walk, finished or not.
-    pub fn snapshot_end(&mut self) {
-        self.walk = None;
     }
 
     /// Pre-images waiting to be written; 0 if no walk is under way.

@@ -1,0 +1,144 @@
+//! Several operations as one request: split by shard, or one transaction.
+
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+
+use super::api::{Multi, Response};
+use super::execute::Inner;
+use super::forward::Served;
+use super::local_group::LocalGroup;
+use super::unit::{Caller, Route, Unit, Work, result_of};
+use crate::core::slot::slot_of;
+use crate::types::{
+    Command, Consistency, Error, Reason, Reply, ShardId, Slot, Step, Transaction, Watch,
+};
+
+type Results = Vec<(usize, Result<Response, Error>)>;
+
+impl<G: LocalGroup> Inner<G> {
+    pub(super) async fn multi(&self, multi: Multi, caller: Caller) -> Result<Response, Error> {
+        let Multi { steps, atomic, watches, consistency } = multi;
+        let table = self.placed(caller.deadline).await?;
+        let shard_of = |slot: Slot| table.owner(slot).unwrap_or_default();
+        if atomic {
+            return self.atomic(steps, watches, caller, shard_of).await;
+        }
+        let mut parts: BTreeMap<ShardId, Vec<(usize, Step)>> = BTreeMap::new();
+        let count = steps.len();
+        for (at, step) in steps.into_iter().enumerate() {
+            let slot = slot_of_step(&step)?;
+            parts.entry(shard_of(slot)).or_default().push((at, step));
+        }
+        let parts = parts.into_values().map(|part| self.part(part, consistency, caller));
+        let mut results: Vec<Option<Result<Response, Error>>> = vec![None; count];
+        for (at, result) in join_all(parts).await.into_iter().flatten() {
+            results[at] = Some(result);
+        }
+        let results = results.into_iter().map(|result| result.expect("each step is in one part"));
+        Ok(Response::Multi(results.collect()))
+    }
+
+    async fn atomic(
+        &self,
+        steps: Vec<Step>,
+        watches: Vec<Watch>,
+        caller: Caller,
+        shard_of: impl Fn(Slot) -> ShardId,
+    ) -> Result<Response, Error> {
+        let stepped = steps.iter().map(slot_of_step);
+        let watched = watches.iter().map(|watch| Ok(slot_of(&watch.key)));
+        let slots = stepped.chain(watched).collect::<Result<Vec<Slot>, Error>>()?;
+        let shards: std::collections::BTreeSet<ShardId> =
+            slots.iter().map(|slot| shard_of(*slot)).collect();
+        let Some(slot) = slots.first() else { return Ok(Response::Multi(Vec::new())) };
+        if shards.len() > 1 {
+            return Err(Reason::CrossShard { shards: shards.len() as u64 }.into());
+        }
+        let count = steps.len();
+        let command = Command::Transaction(Transaction { watches, steps });
+        let unit = Unit { work: Work::Write(command), route: Route::Slot(*slot), caller };
+        match self.run(&unit).await? {
+            Served::Reply(Reply::Transaction(replies)) if replies.len() == count => {
+                Ok(Response::Multi(replies.into_iter().map(result_of).collect()))
+            }
+            Served::Reply(aborted @ Reply::Aborted { .. }) => Ok(Response::Written(aborted)),
+            other => Err(odd(&other)),
+        }
+    }
+
+    /// What belongs to one shard. Reads alone go each its own way; with a write among them all go
+    /// through the log as one, in order and under the one request id.
+    fn part<'a>(
+        &'a self,
+        part: Vec<(usize, Step)>,
+        consistency: Consistency,
+        caller: Caller,
+    ) -> BoxFuture<'a, Results> {
+        if part.iter().all(|(_, step)| matches!(step, Step::Read(_))) {
+            let reads = part.into_iter().map(move |(at, step)| async move {
+                (at, self.alone(step, consistency, caller).await)
+            });
+            return join_all(reads).boxed();
+        }
+        async move {
+            if part.len() == 1 {
+                let mut results = Results::new();
+                for (at, step) in part {
+                    results.push((at, self.alone(step, consistency, caller).await));
+                }
+                return results;
+            }
+            let (places, steps): (Vec<usize>, Vec<Step>) = part.into_iter().unzip();
+            match self.together(steps, caller).await {
+                Ok(replies) => places.into_iter().zip(replies.into_iter().map(result_of)).collect(),
+                Err(error) => places.into_iter().map(|at| (at, Err(error.clone()))).collect(),
+            }
+        }
+        .boxed()
+    }
+
+    async fn alone(
+        &self,
+        step: Step,
+        consistency: Consistency,
+        caller: Caller,
+    ) -> Result<Response, Error> {
+        let unit = match step {
+            Step::Write(command) => Unit::write(command, caller)?,
+            Step::Read(query) => Unit::read(query, consistency, caller)?,
+        };
+        match self.run(&unit).await? {
+            other @ Served::Reply(Reply::Transaction(_)) => Err(odd(&other)),
+            served => Ok(served.into()),
+        }
+    }
+
+    async fn together(&self, steps: Vec<Step>, caller: Caller) -> Result<Vec<Reply>, Error> {
+        let (count, slot) = (steps.len(), slot_of_step(&steps[0])?);
+        let command = Command::Transaction(Transaction { watches: Vec::new(), steps });
+        let unit = Unit { work: Work::Write(command), route: Route::Slot(slot), caller };
+        match self.run(&unit).await? {
+            Served::Reply(Reply::Transaction(replies)) if replies.len() == count => Ok(replies),
+            other => Err(odd(&other)),
+        }
+    }
+}
+
+fn slot_of_step(step: &Step) -> Result<Slot, Error> {
+    let problem = || "an operation is not about one key".to_owned();
+    let none = || Error::from(Reason::InvalidArgument { field: "operations", problem: problem() });
+    step.key().map(|key| slot_of(key)).ok_or_else(none)
+}
+
+/// The remembered reply of another operation: the caller used its request id twice, or slots moved
+/// between a call and its retry, which then had other parts. Something was applied.
+fn odd(served: &Served) -> Error {
+    let got = match served {
+        Served::Reply(Reply::Transaction(replies)) => format!("{} replies", replies.len()),
+        Served::Reply(_) => "the reply of one operation".to_owned(),
+        Served::Read(..) => "the answer of a read".to_owned(),
+    };
+    Reason::Lost { detail: format!("the request id was used for another operation: {got}") }.into()
+}
