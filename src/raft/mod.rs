@@ -1,5 +1,6 @@
 //! F4: every openraft type lives here.
 
+mod append_pipeline;
 mod barrier;
 mod batcher;
 mod cache_machine;

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::Stream;
 use futures_util::future::{BoxFuture, Either, select};
-use futures_util::stream::{BoxStream, FuturesOrdered};
-use futures_util::{Stream, StreamExt};
+use futures_util::stream::BoxStream;
 use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -23,6 +22,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
+use super::append_pipeline::AppendPipeline;
 use super::countermeasure::{Countermeasure, fails_early, taken_out};
 use super::digests::Digests;
 use super::frame_codec::{
@@ -33,20 +33,15 @@ use super::machine::StateMachine;
 use super::settings::RaftSettings;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
-use super::types::{LogId, ReplicaNode, TypeConfig, Vote};
+use super::types::{ReplicaNode, TypeConfig, Vote};
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::now;
 use crate::types::{GroupId, NodeId, ReplicaId, wire};
 
-/// A commit index that advanced waits this long for entries to travel with. openraft asks for an
-/// append of its own for it as soon as the stream is polled, which would double the frames of a
-/// busy group; followers need it only for stale reads.
-const COMMIT_WAIT: Duration = Duration::from_millis(10);
-
 type DataMetrics =
     openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftDataMetrics<TypeConfig>>;
-type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+pub(super) type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 /// What all connections of one replica share.
 #[derive(Clone)]
@@ -147,7 +142,7 @@ impl<M: StateMachine> RaftNetworkFactory<TypeConfig> for NetworkFactory<M> {
 
 /// One replica of a peer.
 pub struct PeerNetwork<M> {
-    context: NetworkContext,
+    pub(super) context: NetworkContext,
     node: NodeId,
     target: ReplicaId,
     heard: Arc<Heard>,
@@ -184,7 +179,7 @@ impl<M: StateMachine> PeerNetwork<M> {
     }
 
     /// Queues an append; the answer comes with the returned future.
-    fn send_append(
+    pub(super) fn send_append(
         &self,
         request: &AppendEntriesRequest<TypeConfig>,
         soft_ttl: Duration,
@@ -226,104 +221,6 @@ impl<M: StateMachine> PeerNetwork<M> {
     }
 }
 
-struct Sent {
-    prev: Option<LogId>,
-    last: Option<LogId>,
-    response: Rpc<AppendEntriesResponse<TypeConfig>>,
-}
-
-/// State of one append stream: requests in flight, answered in order.
-struct AppendPipeline<'s, S, M> {
-    network: &'s mut PeerNetwork<M>,
-    input: Option<S>,
-    in_flight: FuturesOrdered<BoxFuture<'static, Sent>>,
-    soft_ttl: Duration,
-    /// Newest log id that the follower confirmed on this stream.
-    matched: Option<LogId>,
-    /// Last index sent whose successors are waited for before openraft is asked for more.
-    lull: Option<u64>,
-}
-
-impl<S, M> AppendPipeline<'_, S, M>
-where
-    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
-    M: StateMachine,
-{
-    fn push(&mut self, request: AppendEntriesRequest<TypeConfig>) {
-        let prev = request.prev_log_id;
-        let last = request.entries.last().map(|e| e.log_id).or(prev);
-        // Heartbeats, and commit indices that waited, need no wait after them.
-        self.lull = request.entries.last().map(|entry| entry.log_id.index);
-        let response = self.network.send_append(&request, self.soft_ttl);
-        self.in_flight
-            .push_back(Box::pin(async move { Sent { prev, last, response: response.await } }));
-    }
-
-    /// The answer as openraft may see it. A request that overtook the one before it on the network
-    /// meets a gap and is answered `Conflict`, although the follower has confirmed its `prev` since:
-    /// openraft would take that for a log that shrank.
-    fn judge(&mut self, sent: &Sent) -> Rpc<()> {
-        match &sent.response {
-            Ok(AppendEntriesResponse::Success) => self.matched = self.matched.max(sent.last),
-            Ok(AppendEntriesResponse::PartialSuccess(last)) => {
-                self.matched = self.matched.max(*last);
-            }
-            Ok(AppendEntriesResponse::Conflict) if sent.prev <= self.matched => {
-                let error = io::Error::other("an append overtook the one before it");
-                return Err(RPCError::Unreachable(Unreachable::new(&error)));
-            }
-            Ok(_) | Err(_) => {}
-        }
-        Ok(())
-    }
-
-    /// Waits until there are entries after `sent`, at most `COMMIT_WAIT`; an answer comes first.
-    async fn wait_for_entries(&mut self, sent: u64) -> Option<Sent> {
-        let log = &self.network.context.log;
-        let entries = pin!(log.reaches_past(sent));
-        let more = pin!(tokio::time::timeout(COMMIT_WAIT, entries));
-        if self.in_flight.is_empty() {
-            // Elapsed or not: the stream is asked now.
-            let _ = more.await;
-            return None;
-        }
-        match select(self.in_flight.next(), more).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(_) => None,
-        }
-    }
-
-    /// Next answer; `None` when the input has ended and everything is answered.
-    async fn next(&mut self) -> Option<Sent> {
-        loop {
-            let room = self.in_flight.len() < self.network.context.appends_in_flight.max(1);
-            if let Some(sent) = self.lull.filter(|_| room && self.input.is_some()) {
-                match self.wait_for_entries(sent).await {
-                    Some(sent) => return Some(sent),
-                    None => self.lull = None,
-                }
-            }
-            let Some(input) = self.input.as_mut().filter(|_| room) else {
-                return self.in_flight.next().await;
-            };
-            // Nothing fails before the first request was taken from the input: an early error
-            // would make openraft retry without back-off.
-            let request = if self.in_flight.is_empty() {
-                input.next().await
-            } else {
-                match select(self.in_flight.next(), input.next()).await {
-                    Either::Left((sent, _)) => return sent,
-                    Either::Right((request, _)) => request,
-                }
-            };
-            match request {
-                Some(request) => self.push(request),
-                None => self.input = None,
-            }
-        }
-    }
-}
-
 impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
     type SnapshotData = SnapshotData<M>;
 
@@ -347,31 +244,8 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
             let error = io::Error::other("failed before a request was taken");
             return Box::pin(async move { Err(RPCError::Unreachable(Unreachable::new(&error))) });
         }
-        let pipeline = AppendPipeline {
-            network: self,
-            input: Some(input),
-            in_flight: FuturesOrdered::new(),
-            soft_ttl: option.soft_ttl(),
-            matched: None,
-            lull: None,
-        };
-        let stream = futures_util::stream::unfold(Some(pipeline), |state| async move {
-            let mut pipeline = state?;
-            let sent = pipeline.next().await?;
-            let judged = pipeline.judge(&sent);
-            let response = match judged.and(sent.response) {
-                Ok(response) => response,
-                Err(error) => return Some((Err(error), None)),
-            };
-            let whole = match &response {
-                AppendEntriesResponse::Success => true,
-                AppendEntriesResponse::PartialSuccess(last) => *last == sent.last,
-                AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
-            };
-            let result = response.into_stream_result(sent.prev, sent.last);
-            Some((Ok(result), whole.then_some(pipeline)))
-        });
-        Box::pin(async move { Ok(stream.boxed()) })
+        let answers = AppendPipeline::new(self, input, option.soft_ttl()).answers();
+        Box::pin(async move { Ok(answers) })
     }
 
     async fn vote(
