@@ -214,7 +214,10 @@ async fn storm(shape: Shape, times: f64) {
         assert!(peak < 512 * 1024 * 1024, "memory is bounded");
     }
     assert!(attempts / took > times * rate, "more than capacity was asked for");
-    assert!(refused > 0.0, "and not all of it was served");
+    assert!(
+        refused > 0.0 || served / took > 0.9 * rate,
+        "what was neither served as fast as can be nor refused was kept waiting"
+    );
     assert!(ms(&seen, 0.99) < 2_000.0, "latency of admitted requests is bounded");
     assert!(served / took > 0.25 * rate, "goodput under overload");
     assert!((failed.0 as f64) < 0.01 * attempts, "refusals are honest: {failed:?}");
