@@ -130,6 +130,11 @@ impl Host {
             return Ok(());
         }
         let durable = self.durable();
+        if durable && let Some(stall) = self.storage.health.stall() {
+            // The guard may have stopped the others a moment ago; whatever stalls after this line
+            // waits for `closed` and stops this one as well.
+            return Err(HostError::Failed(disk_failed(&stall.why)));
+        }
         let deps = self.deps(self.storage.shard_wal.as_deref(), &self.shard_files)?;
         let storage = deps.storage.clone();
         let ran_before = self.ran_before(key).await;
@@ -192,11 +197,13 @@ impl Host {
         let started = Arc::clone(&self.started);
         let inside = Arc::clone(&files);
         let removed = files.offload(move || {
+            // Forgotten first: a replica that is remembered and has no log counts as lost. A crash
+            // in between leaves files that nobody reads.
+            started.lock().remove(key).map_err(|e| e.to_string())?;
             if let Some(wal) = wal {
                 wal.remove(key).map_err(|e| e.to_string())?;
             }
-            inside.remove(key).map_err(|e| e.to_string())?;
-            started.lock().remove(key).map(|_| ()).map_err(|e| e.to_string())
+            inside.remove(key).map_err(|e| e.to_string())
         });
         removed.await.map_err(|detail| HostError::Failed(disk_failed(&detail)))?;
         self.lost.lock().remove(&key);

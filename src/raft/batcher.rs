@@ -301,7 +301,7 @@ impl Batcher {
             let Some(next) = self.backlog.pop_front() else { break };
             self.queued.fetch_sub(next.positions, Ordering::Relaxed);
             self.queued_bytes.fetch_sub(next.bytes, Ordering::Relaxed);
-            let verdict = self.delay.take(next.queued_at, next.writes.len());
+            let verdict = self.delay.take(next.queued_at, next.positions);
             let claim = if verdict.is_ok() { PROPOSED } else { ABANDONED };
             let claimed =
                 next.state.compare_exchange(QUEUED, claim, Ordering::AcqRel, Ordering::Acquire);

@@ -57,6 +57,8 @@ pub(super) struct Outgoing {
     /// 0 if nobody follows it.
     pub(super) trace: u128,
     pub(super) claim: Claim,
+    /// It was served already, and its answer did not fit the frame.
+    pub(super) served: bool,
     pub(super) reply: oneshot::Sender<Result<Served, Error>>,
 }
 
@@ -149,7 +151,18 @@ impl Forwarder {
         let claimed = claim.clone();
         let outgoing = |held| {
             let queued_at = now();
-            Outgoing { group, shard, ask, queued_at, held, deadline, trace, claim: claimed, reply }
+            Outgoing {
+                group,
+                shard,
+                ask,
+                queued_at,
+                held,
+                deadline,
+                trace,
+                claim: claimed,
+                served: false,
+                reply,
+            }
         };
         self.queue(to, bytes, outgoing)?;
         match timeout_at(deadline, answer).await {

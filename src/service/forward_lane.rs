@@ -26,7 +26,9 @@ use crate::raft::delay::DelayWatch;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::{Instant, now};
 use crate::types::limits::BATCH_WRITES_MAX;
-use crate::types::{Consistency, Error, GroupId, NodeId, Query, Reason, RoutingEpoch, ShardId};
+use crate::types::{
+    Consistency, Error, GroupId, NodeId, Outcome, Query, Reason, RoutingEpoch, ShardId,
+};
 
 /// What the forwarding tasks share.
 pub(super) struct Links {
@@ -189,12 +191,18 @@ impl Lanes {
                 }
             }
             Ok(Results::Failed(error)) | Err(error) => {
-                sent.by_ref().for_each(|outgoing| answer(outgoing, Err(error.clone())));
+                for outgoing in sent.by_ref() {
+                    let error = honest(&outgoing, error.clone());
+                    answer(outgoing, Err(error));
+                }
             }
         }
         let lane = self.lanes.get_mut(&lane).expect("a lane lives while a frame of it flies");
         lane.in_flight -= 1;
-        sent.rev().for_each(|unanswered| lane.queued.push_front(unanswered));
+        for mut unanswered in sent.rev() {
+            unanswered.served = true;
+            lane.queued.push_front(unanswered);
+        }
     }
 
     /// The results in an answer, one for each operation of a prefix of the frame.
@@ -325,6 +333,16 @@ fn lost(kind: Kind, detail: String) -> Error {
         Kind::Writes => Reason::Lost { detail }.into(),
         _ => Reason::ReadFailed { detail }.into(),
     }
+}
+
+/// What a write that was served before is told when it is refused now: not that it was rejected
+/// (INV-5). It has a request id, so it may be asked for again.
+fn honest(outgoing: &Outgoing, error: Error) -> Error {
+    let write = matches!(outgoing.ask, Ask::Write(_));
+    if outgoing.served && write && error.outcome() == Outcome::Rejected {
+        return lost(Kind::Writes, format!("served, and then refused its answer: {error}"));
+    }
+    error
 }
 
 fn answer(outgoing: Outgoing, result: Result<Served, Error>) {

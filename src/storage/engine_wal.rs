@@ -120,14 +120,11 @@ fn read_manifests<E: Engine>(
 /// Reads the flush mark: a store that ends before it lost what was acknowledged.
 fn open_mark(path: &Path, next_batch: u64) -> Result<FlushMark, Error> {
     let damaged = |detail: String| Error::DamagedStore { path: path.to_owned(), detail };
-    let mark = FlushMark::open(&path.join("flushed")).map_err(|e| match e.kind() {
-        io::ErrorKind::InvalidData => damaged(e.to_string()),
+    let found = next_batch - 1;
+    let mark = FlushMark::open(&path.join("flushed"), found == 0).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => damaged(format!("{e} beside {found} batches")),
         kind => io::Error::new(kind, format!("{}: {e}", path.display())).into(),
     })?;
-    let found = next_batch - 1;
-    if mark.is_new() && found > 0 {
-        return Err(damaged(format!("flush mark is missing beside {found} batches")));
-    }
     if mark.batch() > found {
         let flushed = mark.batch();
         return Err(damaged(format!("ends at batch {found}, but batch {flushed} was flushed")));

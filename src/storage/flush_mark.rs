@@ -16,7 +16,6 @@ const MARK_BYTES: usize = 12;
 pub(super) struct FlushMark {
     file: File,
     batch: u64,
-    new: bool,
 }
 
 fn encode(batch: u64) -> [u8; MARK_BYTES] {
@@ -28,15 +27,19 @@ fn encode(batch: u64) -> [u8; MARK_BYTES] {
 }
 
 impl FlushMark {
-    /// Opens the mark, or makes one that says 0. `InvalidData` if it is damaged.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    /// Opens the mark, or makes one that says 0 if `may_begin`: beside batches a mark that is
+    /// missing is damage, at each attempt. `InvalidData` if it is damaged.
+    pub(super) fn open(path: &Path, may_begin: bool) -> io::Result<Self> {
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         // No bytes, or zeros: the power went before the first mark reached the device.
         if bytes.iter().all(|b| *b == 0) && bytes.len() <= MARK_BYTES {
-            let mut mark = FlushMark { file, batch: 0, new: true };
+            if !may_begin {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "flush mark is missing"));
+            }
+            let mut mark = FlushMark { file, batch: 0 };
             mark.write(0)?;
             mark.file.sync_all()?;
             return Ok(mark);
@@ -46,12 +49,7 @@ impl FlushMark {
         if bytes != encode(number) {
             return Err(damaged());
         }
-        Ok(FlushMark { file, batch: number, new: false })
-    }
-
-    /// Whether there was none, or an empty one.
-    pub(super) fn is_new(&self) -> bool {
-        self.new
+        Ok(FlushMark { file, batch: number })
     }
 
     /// Number of the last batch known to be flushed.
@@ -81,19 +79,20 @@ mod tests {
     fn is_kept_and_damage_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("flushed");
-        let mut mark = FlushMark::open(&path).unwrap();
-        assert!(mark.is_new());
+        assert!(FlushMark::open(&path, false).is_err(), "missing where it must not be");
+        assert!(FlushMark::open(&path, false).is_err(), "also the second time");
+        let mut mark = FlushMark::open(&path, true).unwrap();
+        assert_eq!(mark.batch(), 0);
         mark.advance(7).unwrap();
-        assert!(!FlushMark::open(&path).unwrap().is_new());
-        assert_eq!(FlushMark::open(&path).unwrap().batch(), 7);
+        assert_eq!(FlushMark::open(&path, false).unwrap().batch(), 7);
         for offset in 0..MARK_BYTES {
             let mut bytes = encode(7);
             bytes[offset] ^= 1;
             std::fs::write(&path, bytes).unwrap();
-            let error = FlushMark::open(&path).unwrap_err();
+            let error = FlushMark::open(&path, true).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
         std::fs::write(&path, &encode(7)[..11]).unwrap();
-        assert!(FlushMark::open(&path).is_err());
+        assert!(FlushMark::open(&path, true).is_err());
     }
 }

@@ -76,7 +76,7 @@ pub const SESSIONS_MAX: usize = 16 * 1024;
 pub const SESSION_REPLIES_MAX: usize = 128;
 /// Bytes of values in the replies that a group remembers; past them the oldest are forgotten, and a
 /// retry is told so.
-pub const SESSION_REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const SESSION_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A session unused for this long (log time) is forgotten, milliseconds.
 pub const SESSION_IDLE_MS_MAX: u64 = 10 * 60 * 1_000;
 
@@ -156,6 +156,10 @@ const _: () = assert!(2 * TRANSACTION_REPLY_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SCAN_BYTES_MAX + 64 * KEY_BYTES_MAX < APPEND_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX);
-const _: () = assert!(SNAPSHOT_CHUNK_BYTES < FRAME_BYTES_MAX);
+// A session is one record of a snapshot, and a chunk travels in one frame.
+const _: () = assert!(
+    SNAPSHOT_CHUNK_BYTES + SESSION_REPLY_BYTES_MAX + 64 * SESSION_REPLIES_MAX + 4096
+        < FRAME_BYTES_MAX
+);
 const _: () = assert!(SHARD_BYTES_MAX_FLOOR <= SHARD_BYTES_MAX_DEFAULT);
 const _: () = assert!(SHARDS_MAX as u32 <= super::ids::SLOTS as u32);

@@ -139,7 +139,8 @@ impl<M: StateMachine> Replica<M> {
         progress
             .filter(|(id, _)| **id != self.inner.key.replica && voters.contains(id))
             .filter(|(id, _)| !self.inner.context.is_reluctant(**id))
-            .map(|(id, matched)| (*id, last.saturating_sub(matched.map_or(0, |id| id.index))))
+            // One that was not heard of is no candidate, however short the log.
+            .filter_map(|(id, matched)| Some((*id, last.saturating_sub((*matched)?.index))))
             .collect()
     }
 
@@ -154,7 +155,7 @@ impl<M: StateMachine> Replica<M> {
             .filter(|(id, _)| wanted.is_none_or(|wanted| wanted == **id))
             // A transfer that is refused leaves its leader unable to propose: openraft takes no
             // transfer back.
-            .filter(|(id, _)| !self.inner.context.is_reluctant(**id))
+            .filter(|(id, matched)| matched.is_some() && !self.inner.context.is_reluctant(**id))
             .max_by_key(|(_, matched)| matched.map(|id| id.index))
             .map(|(id, _)| *id)
     }

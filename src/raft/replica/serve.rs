@@ -84,7 +84,9 @@ impl<M: StateMachine> Replica<M> {
                 return Err(self.diverged(mismatch));
             }
         }
-        Ok(encode_append_response(&response, inner.freshness.now_ms(), self.is_reluctant()))
+        // One that keeps still after its restart would refuse a transfer as well.
+        let reluctant = self.is_reluctant() || self.check_guard().is_err();
+        Ok(encode_append_response(&response, inner.freshness.now_ms(), reluctant))
     }
 
     /// INV-3 is broken: stop this replica rather than serve what differs from the leader.

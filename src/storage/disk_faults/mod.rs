@@ -112,7 +112,7 @@ impl<E: Engine> Subject<E> {
         case.image.put_down(path);
         if self.weakness == Weakness::MarkIgnored {
             std::fs::remove_file(path.join("flushed")).unwrap();
-            FlushMark::open(&path.join("flushed")).unwrap();
+            FlushMark::open(&path.join("flushed"), true).unwrap();
         }
         let allowed: Vec<LogStates> = logs
             .iter()

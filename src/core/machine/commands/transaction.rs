@@ -2,7 +2,7 @@
 
 use crate::core::machine::{Due, Machine};
 use crate::types::limits::TRANSACTION_REPLY_BYTES_MAX;
-use crate::types::{Refusal, Reply, Step, Transaction, Version};
+use crate::types::{Query, Refusal, Reply, Step, Transaction, Version};
 
 impl Machine {
     /// Step `i` gives version `version + i`. Refused as a whole, before anything is changed, if a
@@ -38,19 +38,23 @@ impl Machine {
     /// it is not done.
     fn step(&mut self, step: &Step, version: u64, bytes: &mut usize) -> Reply {
         let shown = self.value_bytes_shown(step);
-        if *bytes + shown > TRANSACTION_REPLY_BYTES_MAX {
+        if shown > 0 && *bytes + shown > TRANSACTION_REPLY_BYTES_MAX {
             return Reply::Refused(Refusal::ReplyTooLarge {
                 bytes: (*bytes + shown) as u64,
                 bytes_max: TRANSACTION_REPLY_BYTES_MAX as u64,
             });
         }
-        let reply = match step {
+        let mut reply = match step {
             Step::Write(command) => self.execute(command, version),
             Step::Read(query) => match self.read(query, 0) {
                 Ok(answer) => Reply::Read(Box::new(answer)),
                 Err(Due(_)) => unreachable!("nothing is due before log time 0"),
             },
         };
+        if matches!(step, Step::Read(Query::GetRange { .. })) {
+            // A slice would keep the whole value alive for as long as the reply is remembered.
+            reply.detach(usize::MAX);
+        }
         *bytes += reply.payload_bytes();
         reply
     }
@@ -71,7 +75,7 @@ mod tests {
     use crate::core::machine_tests::config;
     use crate::core::slot::slot_of;
     use crate::types::limits::VALUE_BYTES_MAX;
-    use crate::types::{Answer, Command, Condition, Delete, Expiry, Increment, Query, Watch};
+    use crate::types::{Answer, Command, Condition, Delete, Expiry, Increment, Watch};
 
     fn read(key: &'static str) -> Step {
         Step::Read(Query::Get { key: key.into() })
