@@ -1,5 +1,5 @@
-# raftcache. `make help` lists the targets. Only cargo is needed (and curl for start-cluster, and a
-# Docker engine for image, up and down).
+# raftcache. `make help` lists the targets. Only cargo is needed (and curl for start-cluster, python3
+# besides for bench-table, and a Docker engine for image, up and down).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

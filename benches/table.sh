@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The table of docs/performance.md: three nodes as three processes on this machine, the load
-# generator beside them. `make bench-table` runs it; about five minutes for each durability.
+# generator beside them. `make bench-table` runs it; about a minute and a half for each
+# durability. Needs python3.
 #
 #   DURABILITIES="memory wal"  CALLERS="1 64 256 1000"  DURATION_S=4  benches/table.sh
 set -euo pipefail

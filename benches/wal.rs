@@ -3,9 +3,9 @@
 //! Callers append entries of 200 bytes to 16 logs, each waiting for its acknowledgement (`wal`
 //! durability: after the flush) before the next; then a store of 1,000,000 entries is opened again.
 //! `RAFTCACHE_BENCH_DIR` says where the stores go (default: the directory for temporary files).
-//! The engines take turns, and before each turn the bare device is measured (4 KiB written over what is
-//! there, and a sync), for its speed may change from minute to minute. Written bytes are those of `/proc/self/io`: pages made dirty, without the journal of the file
-//! system.
+//! The engines take turns, and before each turn the bare device is measured (4 KiB written over
+//! what is there, and a sync), for its speed may change from minute to minute. Written bytes are
+//! those of `/proc/self/io`: pages made dirty, without the journal of the file system.
 
 use std::path::Path;
 use std::sync::Arc;

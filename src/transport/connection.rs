@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -16,6 +16,7 @@ use tonic::Status;
 
 use super::options::PeerOptions;
 use super::proto::{self, Frame, Hello, PeerMessage};
+use super::step_back::StepBack;
 use super::{FrameKind, Handler, Refusal};
 use crate::types::limits::FRAME_BYTES_MAX;
 use crate::types::metrics::Metrics;
@@ -50,8 +51,8 @@ pub struct Connection {
     outbox: VecDeque<Frame>,
     outbox_bytes: usize,
     ended: bool,
-    /// Stepped back behind the tasks that are ready, which may finish more answers.
-    gathered: bool,
+    /// Others may finish more answers for the message.
+    step: StepBack,
 }
 
 type Answer = std::thread::Result<Result<Bytes, Refusal>>;
@@ -99,7 +100,7 @@ impl Connection {
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             ended: false,
-            gathered: false,
+            step: StepBack::default(),
         }
     }
 
@@ -249,12 +250,10 @@ impl Stream for Connection {
                 return Poll::Ready(Some(Err(status)));
             }
         };
-        if !this.outbox.is_empty() && !this.gathered && this.outbox_bytes < GATHERED_BYTES {
-            this.gathered = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        if !this.outbox.is_empty() && this.outbox_bytes < GATHERED_BYTES {
+            ready!(this.step.poll(cx));
         }
-        this.gathered = false;
+        this.step.again();
         if let Some(message) = this.message() {
             return Poll::Ready(Some(Ok(message)));
         }

@@ -1,10 +1,8 @@
 //! A socket that writes late: what becomes ready in one turn of the scheduler leaves in one system
 //! call.
 //!
-//! A task that is woken runs next, before those that were ready already (tokio's LIFO slot), so a
-//! connection would write once for each answer although many are about to follow. Here the first
-//! write after a flush steps back behind the tasks that are ready; HTTP/2 gathers frames meanwhile.
-//! An idle runtime comes back at once, so this costs a poll, not time.
+//! A connection would write once for each answer although many are about to follow. Here the first
+//! write after a flush steps back (`step_back`); HTTP/2 gathers frames meanwhile.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,6 +14,8 @@ use tokio::net::TcpStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::transport::{Channel, Endpoint, Error};
 
+use super::step_back::StepBack;
+
 /// A write of this many bytes has gathered enough.
 const ENOUGH_BYTES: usize = 16 * 1024;
 
@@ -23,24 +23,19 @@ const ENOUGH_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Corked {
     socket: TcpStream,
-    /// The step back since the last flush has been made.
-    gathered: bool,
+    /// Once since the last flush.
+    step: StepBack,
 }
 
 impl Corked {
     /// Wraps a connected socket.
     pub fn new(socket: TcpStream) -> Self {
-        Corked { socket, gathered: false }
+        Corked { socket, step: StepBack::default() }
     }
 
     /// `Pending` once before the first write after a flush; the task is woken already.
     fn gather(&mut self, bytes: usize, cx: &Context<'_>) -> Poll<()> {
-        if self.gathered || bytes >= ENOUGH_BYTES {
-            return Poll::Ready(());
-        }
-        self.gathered = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        if bytes >= ENOUGH_BYTES { Poll::Ready(()) } else { self.step.poll(cx) }
     }
 }
 
@@ -99,7 +94,7 @@ impl AsyncWrite for Corked {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.gathered = false;
+        self.step.again();
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 

@@ -15,6 +15,7 @@ pub mod proto;
 pub mod server;
 pub mod sim;
 mod sim_link;
+mod step_back;
 pub mod tonic_peer;
 
 use std::fmt::Debug;

@@ -2,12 +2,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio_stream::Stream;
 
 use super::link::{Link, Take};
 use super::proto::{Hello, PeerMessage};
+use super::step_back::StepBack;
 use crate::types::metrics::Metrics;
 
 /// The request stream of one connection. HTTP/2 polls it when the peer can take more, so frames
@@ -18,14 +19,14 @@ pub struct Outbox {
     generation: u64,
     hello: Option<Hello>,
     metrics: Arc<Metrics>,
-    /// Stepped back behind the tasks that are ready, which may queue more frames.
-    gathered: bool,
+    /// Others may queue more frames for the message.
+    step: StepBack,
 }
 
 impl Outbox {
     /// The outbox of the connection that [`Link::connecting`] gave `generation`.
     pub fn new(link: Arc<Link>, generation: u64, hello: Hello, metrics: Arc<Metrics>) -> Self {
-        Outbox { link, generation, hello: Some(hello), metrics, gathered: false }
+        Outbox { link, generation, hello: Some(hello), metrics, step: StepBack::default() }
     }
 }
 
@@ -36,12 +37,8 @@ impl Stream for Outbox {
         if let Some(hello) = self.hello.take() {
             return Poll::Ready(Some(PeerMessage { hello: Some(hello), frames: Vec::new() }));
         }
-        if !self.gathered {
-            self.gathered = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.gathered = false;
+        ready!(self.step.poll(cx));
+        self.step.again();
         match self.link.take(self.generation, cx.waker()) {
             Take::Frames(frames) => {
                 self.metrics.peer_messages.inc();
