@@ -1,17 +1,17 @@
 //! What every door does around a call: deadline, count, time, trace, and an answer even if it panics.
 //! No semantics.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntGauge};
 use tracing::{Instrument as _, Span};
 
 use super::activity::Activity;
 use super::convert::Checked;
 use super::{FrontLimits, status};
 use crate::core::table::RoutingTable;
-use crate::service::{Execute, Request, Response};
+use crate::service::{Execute, Operation, Request, Response};
 use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
 use crate::types::{Error, Reason, task};
@@ -27,8 +27,9 @@ pub struct Door<S> {
     pub service: Arc<S>,
     /// What is accepted.
     pub limits: FrontLimits,
-    /// Histograms by operation and outcome, resolved once.
-    seconds: [[Histogram; 4]; 3],
+    /// Histograms by operation and outcome, resolved when first needed.
+    seconds: Vec<[OnceLock<Histogram>; 4]>,
+    all_seconds: HistogramVec,
     in_flight: IntGauge,
     refused_on_connection: IntCounter,
 }
@@ -46,25 +47,66 @@ pub struct Call<'a> {
     pub activity: Option<&'a Activity>,
 }
 
-/// Operations as metrics and spans name them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// A read.
-    Get = 0,
-    /// A set.
-    Set = 1,
-    /// A delete.
-    Delete = 2,
+macro_rules! kinds {
+    ($($kind:ident = $name:literal),+ $(,)?) => {
+        /// Operations as metrics and spans name them; as `Operation::name`.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Kind { $(#[doc = concat!("`", $name, "`.")] $kind),+ }
+
+        const KINDS: &[(Kind, &str)] = &[$((Kind::$kind, $name)),+];
+    };
 }
 
-const KINDS: [&str; 3] = ["get", "set", "delete"];
+kinds! {
+    Get = "get",
+    Set = "set",
+    Delete = "delete",
+    Inspect = "inspect",
+    GetRange = "get_range",
+    GetSet = "get_set",
+    GetDelete = "get_delete",
+    Expire = "expire",
+    GetExpire = "get_expire",
+    Increment = "increment",
+    IncrementFloat = "increment_float",
+    Append = "append",
+    SetRange = "set_range",
+    Multi = "multi",
+    Transaction = "transaction",
+    Scan = "scan",
+    Size = "size",
+    Flush = "flush",
+    Lock = "lock",
+    Renew = "renew",
+    Unlock = "unlock",
+    GetOrLease = "get_or_lease",
+}
+
+impl Kind {
+    /// The kind of an operation that was understood.
+    ///
+    /// # Panics
+    /// On an operation that no door can ask for.
+    pub fn of(operation: &Operation) -> Self {
+        let name = operation.name();
+        let found = KINDS.iter().find(|(_, kind)| *kind == name);
+        found.expect("every operation that a door can ask for is listed").0
+    }
+
+    fn name(self) -> &'static str {
+        KINDS[self as usize].1
+    }
+}
+
 const OUTCOMES: [&str; 4] = ["ok", "rejected", "unknown", "cancelled"];
 const OK: usize = 0;
 const CANCELLED: usize = 3;
 
 /// One call while it runs; counts it when dropped, also when the caller went away.
 struct Running<'a> {
-    seconds: &'a [Histogram; 4],
+    seconds: &'a [OnceLock<Histogram>; 4],
+    all_seconds: &'a HistogramVec,
+    kind: Kind,
     in_flight: &'a IntGauge,
     started: Instant,
     outcome: usize,
@@ -73,20 +115,22 @@ struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.in_flight.dec();
-        self.seconds[self.outcome].observe((now() - self.started).as_secs_f64());
+        let seconds = self.seconds[self.outcome].get_or_init(|| {
+            self.all_seconds.with_label_values(&[self.kind.name(), OUTCOMES[self.outcome]])
+        });
+        seconds.observe((now() - self.started).as_secs_f64());
     }
 }
 
 impl<S: Execute> Door<S> {
     /// A door to `service`.
     pub fn new(service: Arc<S>, limits: FrontLimits, metrics: &Metrics) -> Self {
-        let seconds = KINDS.map(|kind| {
-            OUTCOMES.map(|outcome| metrics.request_seconds.with_label_values(&[kind, outcome]))
-        });
+        let seconds = KINDS.iter().map(|_| std::array::from_fn(|_| OnceLock::new())).collect();
+        let all_seconds = metrics.request_seconds.clone();
         let refused = "requests_in_flight_on_the_connection";
         let refused_on_connection = metrics.refused.with_label_values(&[refused]);
         let in_flight = metrics.in_flight.clone();
-        Door { service, limits, seconds, in_flight, refused_on_connection }
+        Door { service, limits, seconds, all_seconds, in_flight, refused_on_connection }
     }
 
     /// When an operation must be answered that arrived then and whose caller waits for `asked`.
@@ -114,6 +158,8 @@ impl<S: Execute> Door<S> {
         self.in_flight.inc();
         let mut running = Running {
             seconds: &self.seconds[kind as usize],
+            all_seconds: &self.all_seconds,
+            kind,
             in_flight: &self.in_flight,
             started: now(),
             outcome: CANCELLED,
@@ -160,11 +206,8 @@ impl<S: Execute> Door<S> {
 /// A span with the caller's trace id, or one drawn here, and that id. Costs one branch while debug is off:
 /// then the id is 0, and no node follows the request.
 fn span(kind: Kind, trace: Option<&str>) -> (Span, u128) {
-    let span = tracing::debug_span!(
-        "request",
-        operation = KINDS[kind as usize],
-        trace = tracing::field::Empty
-    );
+    let span =
+        tracing::debug_span!("request", operation = kind.name(), trace = tracing::field::Empty);
     if span.is_disabled() {
         return (span, 0);
     }
