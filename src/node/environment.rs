@@ -22,7 +22,7 @@ use crate::transport::SharedTransport;
 use crate::transport::tonic_peer::TonicTransport;
 use crate::types::clock::{SharedClock, SystemClock};
 use crate::types::metrics::Metrics;
-use crate::types::{GroupId, NodeId};
+use crate::types::{GroupId, LogKey, NodeId};
 
 /// Transport, disks, clock and identity of a node.
 #[derive(Clone, Debug)]
@@ -132,21 +132,24 @@ impl Environment {
 }
 
 /// A replica that ran here and has no log (the store was damaged and moved aside, or somebody
-/// removed it) is lost: remembered until the cluster knows.
+/// removed it) is lost: remembered until the cluster knows, and then no more. The cluster takes a
+/// loss as that of every replica placed on this node.
 fn note_missing_logs(
     identity: &Identity,
     disk: &Arc<dyn Disk>,
     dir: &Path,
     wal: &dyn Wal,
 ) -> anyhow::Result<()> {
-    let present = wal.keys()?;
-    let started = ReplicasStarted::open(Arc::clone(disk), dir)?;
-    let shards = started.keys().filter(|key| key.group != GroupId::CONTROLLER);
-    let missing: Vec<String> =
-        shards.filter(|key| !present.contains(key)).map(|key| key.to_string()).collect();
+    let present = wal.keys()?.into_iter().collect();
+    let mut started = ReplicasStarted::open(Arc::clone(disk), dir)?;
+    let mut missing = started.newly_lost(&present);
+    missing.retain(|key| key.group != GroupId::CONTROLLER);
     if !missing.is_empty() {
-        tracing::error!(?missing, "replicas that ran here have no log any more");
+        let names: Vec<String> = missing.iter().map(LogKey::to_string).collect();
+        tracing::error!(missing = ?names, "replicas that ran here have no log any more");
+        // In this order: a crash in between notes it again.
         identity.note_loss()?;
+        started.note_lost(&missing)?;
     }
     Ok(())
 }
