@@ -215,7 +215,7 @@ impl<E: Engine> Wal for EngineWal<E> {
         let mut logs = self.shared.logs.lock();
         if logs.contains_key(&key) {
             let detail = format!("{key} was opened before by this process");
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, detail).into());
+            return Err(Error::Refused { detail });
         }
         logs.insert(key, state);
         Ok(recovered)

@@ -15,8 +15,9 @@ use super::identity::Identity;
 use super::replicas_started::ReplicasStarted;
 use super::sim_files::SimFiles;
 use super::sim_wal::{SimDisk, SimWal};
+use super::sled_wal::SledWal;
 use super::snapshot_files::{Error, SnapshotFiles};
-use super::wal::{self, Wal, WalOp};
+use super::wal::{self, FlushMode, Wal, WalOp};
 use super::wal_slot::WalSlot;
 use super::wal_suite::{entries, key, submit};
 use crate::types::metrics::Metrics;
@@ -101,6 +102,32 @@ async fn a_full_disk_stalls_and_heals_and_only_what_was_acknowledged_is_claimed(
     assert_eq!(rig.storage.health.stall(), None, "and disturbs nobody");
     let wal = rig.wal();
     submit(wal.as_ref(), log, WalOp::Append(entries(2, 4, 1, 10))).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn whatever_breaks_the_store_is_told_and_the_fault_of_one_log_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = SledWal::open(dir.path(), Metrics::new(), FlushMode::Always).unwrap();
+    let health = StorageHealth::new(Metrics::new(), false);
+    let slot = WalSlot::new("wal", engine, &health, Box::new(|| Err(wal::Error::Closed)));
+    let (log, wal) = (key(1, 1), slot.get().unwrap());
+    wal.open(log).unwrap();
+    assert!(matches!(wal.open(log), Err(wal::Error::Refused { .. })), "opened twice");
+    let unopened = submit(wal.as_ref(), key(2, 2), WalOp::Append(entries(1, 1, 1, 10)));
+    let refused = unopened.await.unwrap();
+    assert!(matches!(refused, Err(wal::Error::Refused { .. })), "{refused:?}");
+    assert_eq!(health.stall(), None);
+    submit(wal.as_ref(), log, WalOp::Append(entries(1, 1, 1, 10))).await.unwrap().unwrap();
+    slot.close().unwrap();
+
+    let rig = Rig::new(false);
+    let wal = rig.wal();
+    wal.open(log).unwrap();
+    // What an engine answers to a batch that it cannot take: no later change is taken either.
+    rig.set_failing(Some(ErrorKind::InvalidInput));
+    let append = WalOp::Append(entries(1, 1, 1, 10));
+    submit(wal.as_ref(), log, append).await.unwrap().unwrap_err();
+    assert!(rig.storage.health.stall().is_some());
 }
 
 #[test]

@@ -288,10 +288,7 @@ impl<E: Engine> Flusher<E> {
                     log.poison(e.clone());
                 })
             }
-            None => {
-                let detail = format!("{key} was not opened");
-                Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, detail).into())
-            }
+            None => Err(Error::Refused { detail: format!("{key} was not opened") }),
         };
         match planned {
             Ok(last_seq) => plan.manifest.push((key, last_seq)),

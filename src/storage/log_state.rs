@@ -148,9 +148,8 @@ impl LogState {
         let mut last = self.last_index;
         let mut floor = self.purge_index();
         for op in ops {
-            last = Self::last_after(last, floor, op).map_err(|detail| {
-                let detail = format!("{}: append out of order: {detail}", self.key);
-                Error::from(std::io::Error::new(std::io::ErrorKind::InvalidInput, detail))
+            last = Self::last_after(last, floor, op).map_err(|detail| Error::Refused {
+                detail: format!("{}: append out of order: {detail}", self.key),
             })?;
             if let WalOp::Purge { index, .. } = op {
                 floor = floor.max(Some(*index));

@@ -156,10 +156,17 @@ impl Engine for Sled {
             self.db.flush().map_err(|e| self.error(e))?;
         }
         if until == Until::Device {
-            self.files.lock().sync()?;
+            self.files.lock().sync().map_err(unsynced)?;
         }
         Ok(())
     }
+}
+
+/// A sync that failed, whatever its reason: what was handed to the kernel before, and in `wal-async`
+/// acknowledged, may be gone. A full disk says so here as well where blocks are chosen late, and is
+/// not to be taken for one that refused a write.
+fn unsynced(error: io::Error) -> io::Error {
+    io::Error::other(format!("cannot sync: {error}"))
 }
 
 /// What sled's error means for the logs in `path`.

@@ -45,6 +45,13 @@ pub enum Error {
         /// Engine that was to open it.
         asked: &'static str,
     },
+    /// The change does not fit the log it is for, or that log was not opened as it must be: a fault of
+    /// its caller. Nothing was written, and the other logs go on.
+    #[error("write-ahead log refused: {detail}")]
+    Refused {
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The write-ahead log has been closed.
     #[error("write-ahead log is closed")]
     Closed,
@@ -55,7 +62,9 @@ impl Error {
     pub fn is_damage(&self) -> bool {
         match self {
             Error::Damaged { .. } | Error::DamagedStore { .. } => true,
-            Error::Io(_) | Error::OtherEngine { .. } | Error::Closed => false,
+            Error::Io(_) | Error::OtherEngine { .. } | Error::Refused { .. } | Error::Closed => {
+                false
+            }
         }
     }
 }

@@ -64,8 +64,9 @@ impl WalSlot {
     /// # Errors
     /// What was queued could not be flushed; the engine is closed all the same.
     pub fn close(&self) -> Result<(), Error> {
-        let engine = self.current.lock().take();
-        engine.map_or(Ok(()), |engine| engine.close())
+        let mut current = self.current.lock();
+        // Locked until it is closed: two engines must not have the same files open.
+        current.take().map_or(Ok(()), |engine| engine.close())
     }
 
     /// True while there is an engine.
@@ -109,14 +110,14 @@ impl WatchedWal {
 /// Reports what only a new life of the storage mends.
 fn tell(reporter: &Reporter, error: &Error) {
     match error {
-        // The engine's word for a change that does not fit: the fault of that replica alone.
-        Error::Io(io)
-            if matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::AlreadyExists) => {}
         Error::Io(io) => reporter.failed("log", error, io.kind()),
         Error::DamagedStore { .. } => reporter.failed("log", error, io::ErrorKind::InvalidData),
-        // One log is damaged, which is a matter of its replica; the operator chose another engine; or
-        // somebody came too late.
-        Error::Damaged { .. } | Error::OtherEngine { .. } | Error::Closed => {}
+        // One log is damaged, or a change does not fit it, which is a matter of its replica; the
+        // operator chose another engine; or somebody came too late.
+        Error::Damaged { .. }
+        | Error::Refused { .. }
+        | Error::OtherEngine { .. }
+        | Error::Closed => {}
     }
 }
 
