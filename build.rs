@@ -9,6 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     compile("peer.proto", None)?;
+    // A client for `raftcache bench`; nothing of it is served.
+    compile("etcd.proto", None)?;
     if Path::new("proto/cache.proto").exists() {
         // The descriptor, imports included, serves gRPC reflection.
         compile("cache.proto", Some(&out.join("cache_descriptor.bin")))?;

@@ -41,6 +41,7 @@ pub mod controller;
 pub mod core;
 pub mod front;
 pub mod node;
+pub mod pb;
 pub mod raft;
 pub mod service;
 pub mod storage;

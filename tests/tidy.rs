@@ -7,10 +7,11 @@ use source::{Source, repository, sources};
 
 /// Floors from the bottom up; a module may use those of lower floors and itself. Those of F8
 /// (80 and above) build on each other in this order.
-const FLOORS: [(&str, u32); 14] = [
+const FLOORS: [(&str, u32); 15] = [
     ("types", 0),
     ("core", 10),
     ("codec", 20),
+    ("pb", 20),
     ("storage", 30),
     ("transport", 30),
     ("raft", 40),

@@ -20,6 +20,15 @@ pub enum Mode {
     Pipeline,
 }
 
+/// Which system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// This one.
+    Raftcache,
+    /// etcd v3, over its gRPC calls `Put` and `Range`.
+    Etcd,
+}
+
 /// Which operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -34,6 +43,8 @@ pub enum Kind {
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Which system.
+    pub target: Target,
     /// gRPC addresses, used in turns.
     pub addrs: Vec<String>,
     /// Which door.
@@ -153,6 +164,6 @@ impl Shared {
     }
 }
 
-fn key_bytes(key: u64) -> Bytes {
+pub(super) fn key_bytes(key: u64) -> Bytes {
     Bytes::from(format!("key-{key:012}"))
 }

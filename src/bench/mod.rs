@@ -3,12 +3,13 @@
 //! Closed loop: each caller sends its next operation when the last one was answered. Latencies are
 //! therefore those of admitted requests at the throughput reached, not of an open arrival rate.
 
+mod etcd;
 mod load;
 mod pipeline;
 mod report;
 mod unary;
 
-pub use load::{Kind, Mode, Options};
+pub use load::{Kind, Mode, Options, Target};
 pub use report::Report;
 
 use std::sync::Arc;
@@ -16,8 +17,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
 
-use self::load::Shared;
+use self::load::{Shared, Tally};
 use crate::front::pb::cache_service_client::CacheServiceClient;
 use crate::transport::cork;
 use crate::types::clock::now;
@@ -27,29 +30,12 @@ use crate::types::task;
 /// error once a second.
 pub async fn run(options: Options) -> anyhow::Result<Report> {
     options.check()?;
-    let clients = connect(&options).await?;
-    if options.kind != Kind::Set {
-        fill(&options, &clients).await?;
-    }
+    let channels = connect(&options).await?;
     let shared = Arc::new(Shared::new(options.clone()));
-    let mut workers = Vec::new();
-    match options.mode {
-        Mode::Unary => {
-            for caller in 0..options.callers {
-                let client = clients[caller % clients.len()].clone();
-                let work = unary::caller(client, Arc::clone(&shared), caller as u64);
-                workers.push(task::spawn("bench caller", work));
-            }
-        }
-        Mode::Pipeline => {
-            let streams = clients.len().min(options.callers);
-            for (i, client) in clients.iter().take(streams).enumerate() {
-                let depth = options.callers / streams + usize::from(i < options.callers % streams);
-                let work = pipeline::stream(client.clone(), Arc::clone(&shared), i as u64, depth);
-                workers.push(task::spawn("bench stream", work));
-            }
-        }
-    }
+    let workers = match options.target {
+        Target::Raftcache => raftcache(&options, &channels, &shared).await?,
+        Target::Etcd => etcd(&options, &channels, &shared).await?,
+    };
     tokio::time::sleep(options.warmup).await;
     shared.measuring.store(true, Ordering::Relaxed);
     let start = now();
@@ -65,25 +51,72 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-async fn connect(
+type Worker = JoinHandle<Option<anyhow::Result<Tally>>>;
+
+/// Callers, or streams, of this system.
+async fn raftcache(
     options: &Options,
-) -> anyhow::Result<Vec<CacheServiceClient<tonic::transport::Channel>>> {
-    let mut clients = Vec::new();
+    channels: &[Channel],
+    shared: &Arc<Shared>,
+) -> anyhow::Result<Vec<Worker>> {
+    let clients: Vec<_> = channels.iter().cloned().map(CacheServiceClient::new).collect();
+    if options.kind != Kind::Set {
+        fill(options, &clients).await?;
+    }
+    let mut workers = Vec::new();
+    match options.mode {
+        Mode::Unary => {
+            for caller in 0..options.callers {
+                let client = clients[caller % clients.len()].clone();
+                let work = unary::caller(client, Arc::clone(shared), caller as u64);
+                workers.push(task::spawn("bench caller", work));
+            }
+        }
+        Mode::Pipeline => {
+            let streams = clients.len().min(options.callers);
+            for (i, client) in clients.iter().take(streams).enumerate() {
+                let depth = options.callers / streams + usize::from(i < options.callers % streams);
+                let work = pipeline::stream(client.clone(), Arc::clone(shared), i as u64, depth);
+                workers.push(task::spawn("bench stream", work));
+            }
+        }
+    }
+    Ok(workers)
+}
+
+/// Callers of etcd.
+async fn etcd(
+    options: &Options,
+    channels: &[Channel],
+    shared: &Arc<Shared>,
+) -> anyhow::Result<Vec<Worker>> {
+    if options.kind != Kind::Set {
+        etcd::fill(channels, shared).await?;
+    }
+    let worker = |caller: usize| {
+        let channel = channels[caller % channels.len()].clone();
+        task::spawn("bench caller", etcd::caller(channel, Arc::clone(shared), caller as u64))
+    };
+    Ok((0..options.callers).map(worker).collect())
+}
+
+async fn connect(options: &Options) -> anyhow::Result<Vec<Channel>> {
+    let mut channels = Vec::new();
     for i in 0..options.connections {
         let addr = &options.addrs[i % options.addrs.len()];
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}"))?
             .connect_timeout(Duration::from_secs(5));
         let channel =
             cork::connect(&endpoint).await.with_context(|| format!("cannot reach {addr}"))?;
-        clients.push(CacheServiceClient::new(channel));
+        channels.push(channel);
     }
-    Ok(clients)
+    Ok(channels)
 }
 
 /// Sets every key once, so that reads find something.
 async fn fill(
     options: &Options,
-    clients: &[CacheServiceClient<tonic::transport::Channel>],
+    clients: &[CacheServiceClient<Channel>],
 ) -> anyhow::Result<()> {
     let filling = Options { kind: Kind::Set, ..options.clone() };
     let shared = Arc::new(Shared::new(filling));

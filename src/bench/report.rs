@@ -47,6 +47,7 @@ impl Report {
     pub fn to_json(&self) -> serde_json::Value {
         let at = |quantile| self.latencies.value_at_quantile(quantile);
         json!({
+            "target": format!("{:?}", self.options.target).to_lowercase(),
             "mode": format!("{:?}", self.options.mode).to_lowercase(),
             "kind": format!("{:?}", self.options.kind).to_lowercase(),
             "callers": self.options.callers,
@@ -71,7 +72,8 @@ impl fmt::Display for Report {
         let ms = |quantile| self.latencies.value_at_quantile(quantile) as f64 / 1_000.0;
         writeln!(
             f,
-            "{:?} {:?}, {} callers, {} connections, {} B values, {} keys, {:.1} s",
+            "{:?} {:?} {:?}, {} callers, {} connections, {} B values, {} keys, {:.1} s",
+            self.options.target,
             self.options.mode,
             self.options.kind,
             self.options.callers,

@@ -3,17 +3,21 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use raftcache::bench::{Kind, Mode, Options};
+use raftcache::bench::{Kind, Mode, Options, Target};
 
 /// Closed loop: each caller sends its next operation when the last one was answered.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// gRPC addresses of nodes, used in turns
+    /// Which system; etcd is spoken to by unary calls
+    #[arg(long, value_enum, default_value = "raftcache")]
+    target: TargetArg,
+    /// gRPC addresses of nodes, used in turns; of etcd its client addresses
     #[arg(
         long,
         value_name = "HOST:PORT,...",
         value_delimiter = ',',
-        default_value = "127.0.0.1:8080,127.0.0.1:8082,127.0.0.1:8084"
+        default_value = "127.0.0.1:8080,127.0.0.1:8082,127.0.0.1:8084",
+        default_value_if("target", "etcd", "127.0.0.1:2379")
     )]
     addr: Vec<String>,
     /// Which door
@@ -46,6 +50,12 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum TargetArg {
+    Raftcache,
+    Etcd,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeArg {
     Unary,
     Pipeline,
@@ -61,6 +71,10 @@ enum KindArg {
 /// Measures and prints. Exit code 1 if an operation failed.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options {
+        target: match args.target {
+            TargetArg::Raftcache => Target::Raftcache,
+            TargetArg::Etcd => Target::Etcd,
+        },
         addrs: args.addr,
         mode: match args.mode {
             ModeArg::Unary => Mode::Unary,

@@ -17,7 +17,7 @@ pub mod http;
 pub mod limits;
 pub mod listen;
 pub mod page;
-pub mod pb;
+pub use crate::pb;
 pub mod pipeline;
 pub mod render;
 pub mod scrape;
