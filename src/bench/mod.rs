@@ -114,10 +114,7 @@ async fn connect(options: &Options) -> anyhow::Result<Vec<Channel>> {
 }
 
 /// Sets every key once, so that reads find something.
-async fn fill(
-    options: &Options,
-    clients: &[CacheServiceClient<Channel>],
-) -> anyhow::Result<()> {
+async fn fill(options: &Options, clients: &[CacheServiceClient<Channel>]) -> anyhow::Result<()> {
     let filling = Options { kind: Kind::Set, ..options.clone() };
     let shared = Arc::new(Shared::new(filling));
     let share = options.keys.div_ceil(clients.len() as u64);
