@@ -20,6 +20,7 @@ pub mod page;
 pub mod pb;
 pub mod pipeline;
 pub mod render;
+pub mod resp;
 pub mod scrape;
 pub mod serve;
 pub mod status;

@@ -1,0 +1,3 @@
+//! The protocol of Redis: values <-> bytes, pure.
+
+pub mod value;
