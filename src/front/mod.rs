@@ -28,4 +28,5 @@ pub mod validate;
 pub mod visitor;
 
 pub use limits::FrontLimits;
+pub use resp::serve::serve_resp;
 pub use serve::{DoorHandle, serve_grpc, serve_http};

@@ -35,7 +35,7 @@ use crate::core::table::RoutingTable;
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
-use crate::types::{Error, NodeId, Reason, RoutingEpoch};
+use crate::types::{Error, GroupId, NodeId, Reason, RoutingEpoch, ShardId};
 
 /// What a service is made of.
 pub struct Parts<G> {
@@ -141,6 +141,10 @@ impl<G: LocalGroup> Execute for Service<G> {
 
     fn table(&self) -> Arc<RoutingTable> {
         self.inner.router.table()
+    }
+
+    fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        self.inner.router.leader(GroupId::of_shard(shard))
     }
 }
 
