@@ -32,6 +32,9 @@ pub struct Args {
     /// HTTP port of the first node; each next one has 2 more
     #[arg(long, value_name = "PORT", default_value_t = 8081)]
     http_port: u16,
+    /// Port for clients of Redis of the first node; each next one has 1 more
+    #[arg(long, value_name = "PORT", default_value_t = 7001)]
+    resp_port: u16,
     /// Peer port of the first node; each next one has 1 more
     #[arg(long, value_name = "PORT", default_value_t = 9001)]
     peer_port: u16,
@@ -81,6 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         data_dir,
         grpc_port: args.grpc_port,
         http_port: args.http_port,
+        resp_port: args.resp_port,
         peer_port: args.peer_port,
         shard_bytes_max: args.shard_bytes_max,
     };
@@ -96,8 +100,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn announce(configs: &[Config], options: &DevOptions) {
     for config in configs {
         println!(
-            "node {}: gRPC {}  HTTP {}  peers {}",
-            config.node.id, config.listen.grpc, config.listen.http, config.listen.peer
+            "node {}: gRPC {}  HTTP {}  Redis {}  peers {}",
+            config.node.id,
+            config.listen.grpc,
+            config.listen.http,
+            config.listen.resp,
+            config.listen.peer
         );
     }
     println!("data in {}; Ctrl-C stops", options.data_dir.display());

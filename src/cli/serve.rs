@@ -32,6 +32,9 @@ pub struct Args {
     /// Address for operators' HTTP
     #[arg(long, value_name = "IP:PORT")]
     http: Option<String>,
+    /// Address for clients of Redis
+    #[arg(long, value_name = "IP:PORT")]
+    resp: Option<String>,
     /// Address for other nodes
     #[arg(long, value_name = "IP:PORT")]
     peer: Option<String>,
@@ -79,6 +82,7 @@ impl Args {
             ("--data-dir", "node.data_dir", &self.data_dir),
             ("--grpc", "listen.grpc", &self.grpc),
             ("--http", "listen.http", &self.http),
+            ("--resp", "listen.resp", &self.resp),
             ("--peer", "listen.peer", &self.peer),
             ("--seeds", "cluster.seeds", &self.seeds),
             ("--expected-nodes", "cluster.expected_nodes", &self.expected_nodes),

@@ -7,3 +7,4 @@ pub mod forward;
 mod forward_error;
 pub mod log_record;
 mod query_record;
+pub mod resp;

@@ -123,6 +123,26 @@ pub struct Limits {
     pub keepalive_interval_ms: u64,
     /// And closed when none came within this many milliseconds, 10..=600000. Default 20000.
     pub keepalive_timeout_ms: u64,
+    /// Arguments of one command of Redis, its name among them, 1..=1048576. Default 65536.
+    pub resp_arguments_max: usize,
+    /// Bytes of one argument of a command of Redis, above `value_bytes_max`, at most 512 MiB. A
+    /// longer one costs the connection. Default 4 MiB.
+    pub resp_bulk_bytes_max: usize,
+    /// Bytes of all arguments of one command of Redis, `resp_bulk_bytes_max`..=512 MiB. Default
+    /// 16 MiB.
+    pub resp_request_bytes_max: usize,
+    /// Bytes of a command of Redis that is written as a line, 64..=1048576. Default 65536.
+    pub resp_inline_bytes_max: usize,
+    /// Commands of one connection to the Redis port that are worked on together, 1..=65536, at most
+    /// `requests_in_flight_max`. Default 1024.
+    pub resp_pipeline_max: usize,
+    /// Bytes of answers that wait to be taken on one connection to the Redis port before nothing
+    /// more is read from it, 1..=1 GiB. Default 16 MiB.
+    pub resp_output_bytes_max: usize,
+    /// Bytes that half commands and answers not taken hold, over all connections to the Redis port,
+    /// at least `resp_request_bytes_max` and `resp_output_bytes_max`, at most 1 TiB. Default
+    /// 256 MiB.
+    pub resp_buffers_bytes_max: usize,
     /// Deadline of a request that brings none, milliseconds, 1..=`deadline_ms_max`. Default 5000.
     pub deadline_ms_default: u64,
     /// Longest deadline honoured, milliseconds, at most 600000; a longer one is cut. Default 60000.
@@ -161,6 +181,13 @@ impl Default for Limits {
             stall_timeout_ms: limits::STALL_MS_MAX,
             keepalive_interval_ms: limits::KEEPALIVE_INTERVAL_MS,
             keepalive_timeout_ms: limits::KEEPALIVE_TIMEOUT_MS,
+            resp_arguments_max: limits::RESP_ARGUMENTS_MAX,
+            resp_bulk_bytes_max: limits::RESP_BULK_BYTES_MAX,
+            resp_request_bytes_max: limits::RESP_REQUEST_BYTES_MAX,
+            resp_inline_bytes_max: limits::RESP_INLINE_BYTES_MAX,
+            resp_pipeline_max: limits::RESP_PIPELINE_MAX,
+            resp_output_bytes_max: limits::RESP_OUTPUT_BYTES_MAX,
+            resp_buffers_bytes_max: limits::RESP_BUFFERS_BYTES_MAX,
             deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
             deadline_ms_max: limits::DEADLINE_MS_MAX,
         }

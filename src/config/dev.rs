@@ -21,6 +21,8 @@ pub struct DevOptions {
     pub grpc_port: u16,
     /// HTTP port of the first node; each next one has 2 more.
     pub http_port: u16,
+    /// Port for clients of Redis of the first node; each next one has 1 more.
+    pub resp_port: u16,
     /// Peer port of the first node; each next one has 1 more.
     pub peer_port: u16,
     /// Logical bytes a shard may hold.
@@ -37,6 +39,7 @@ impl DevOptions {
             data_dir,
             grpc_port: 8080,
             http_port: 8081,
+            resp_port: 7001,
             peer_port: 9001,
             shard_bytes_max: limits::SHARD_BYTES_MAX_DEFAULT,
         }
@@ -59,11 +62,12 @@ impl DevOptions {
             listens.push(Listen {
                 grpc: address("--grpc-port", self.grpc_port, 2, i)?,
                 http: address("--http-port", self.http_port, 2, i)?,
+                resp: address("--resp-port", self.resp_port, 1, i)?,
                 peer: address("--peer-port", self.peer_port, 1, i)?,
             });
         }
         let mut taken = std::collections::BTreeSet::new();
-        for address in listens.iter().flat_map(|l| [l.grpc, l.http, l.peer]) {
+        for address in listens.iter().flat_map(|l| [l.grpc, l.http, l.resp, l.peer]) {
             if !taken.insert(address) {
                 return Err(problem("--grpc-port", format!("{address} is wanted twice")));
             }

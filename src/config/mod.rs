@@ -15,8 +15,8 @@ mod validate;
 
 pub use bounds::{Limits, Peer};
 pub use sections::{
-    Addresses, Cluster, Config, Durability, Listen, Log, LogFormat, Node, Raft, Runtime, Shutdown,
-    Wal, WalEngine,
+    Addresses, Cluster, Config, Durability, Listen, Log, LogFormat, Node, Raft, Redirect, Resp,
+    Runtime, Shutdown, Wal, WalEngine,
 };
 pub use source::{Loaded, Override, Sources, environment, load};
 pub use validate::Problem;

@@ -30,6 +30,8 @@ pub struct Config {
     pub raft: Raft,
     /// Its connections to other nodes.
     pub peer: Peer,
+    /// The port for clients of Redis.
+    pub resp: Resp,
     /// Bounds of this node (INV-8). Past them a caller gets a clear error at once.
     pub limits: Limits,
     /// The threads it works with.
@@ -69,6 +71,8 @@ pub struct Listen {
     pub grpc: SocketAddr,
     /// HTTP for operators: readiness, metrics, status. Default `127.0.0.1:8081`.
     pub http: SocketAddr,
+    /// Clients of Redis. Default `127.0.0.1:7001`.
+    pub resp: SocketAddr,
     /// Other nodes. Not authenticated: keep it on a private network. Default `127.0.0.1:9001`.
     pub peer: SocketAddr,
 }
@@ -76,7 +80,7 @@ pub struct Listen {
 impl Default for Listen {
     fn default() -> Self {
         let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        Listen { grpc: local(8080), http: local(8081), peer: local(9001) }
+        Listen { grpc: local(8080), http: local(8081), resp: local(7001), peer: local(9001) }
     }
 }
 
@@ -89,6 +93,8 @@ pub struct Addresses {
     pub grpc: String,
     /// HTTP, for operators.
     pub http: String,
+    /// Port for clients of Redis, which `CLUSTER SLOTS` and `MOVED` name.
+    pub resp: String,
     /// Peer port, for other nodes.
     pub peer: String,
 }
@@ -232,6 +238,42 @@ pub struct Shutdown {
     pub drain_ms: u64,
 }
 
+/// The port for clients of Redis.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resp {
+    /// What a connection is answered for a key that another node leads: `moved` tells it where to
+    /// go, `forward` fetches the answer from there, `auto` does the first for connections that have
+    /// asked for the slots of the cluster and the second for all others. Default `auto`.
+    pub redirect: Redirect,
+    /// How old what a connection in `READONLY` reads may be, milliseconds, 1..=600000. Default 5000.
+    pub readonly_staleness_ms: u64,
+    /// Whether `DEBUG SLEEP` and its like are served, which is for tests. Default false.
+    pub debug_commands: bool,
+}
+
+impl Default for Resp {
+    fn default() -> Self {
+        Resp {
+            redirect: Redirect::Auto,
+            readonly_staleness_ms: limits::RESP_READONLY_STALENESS_MS,
+            debug_commands: false,
+        }
+    }
+}
+
+/// What a client of Redis is answered for a key that another node leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Redirect {
+    /// As the connection behaves.
+    Auto,
+    /// Where to go.
+    Moved,
+    /// The answer from there.
+    Forward,
+}
+
 /// The threads of a node.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -284,7 +326,7 @@ impl Config {
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         Config {
             node: Node { id: 1, ..Node::default() },
-            listen: Listen { grpc: any, http: any, peer: any },
+            listen: Listen { grpc: any, http: any, resp: any, peer: any },
             cluster: Cluster {
                 expected_nodes: 1,
                 shards: 4,
@@ -310,6 +352,7 @@ impl Config {
         Addresses {
             grpc: or_listen(&self.advertise.grpc, self.listen.grpc),
             http: or_listen(&self.advertise.http, self.listen.http),
+            resp: or_listen(&self.advertise.resp, self.listen.resp),
             peer: or_listen(&self.advertise.peer, self.listen.peer),
         }
     }

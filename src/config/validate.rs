@@ -94,6 +94,7 @@ impl Config {
         self.check_peer(&mut check);
         self.check_limits(&mut check);
         self.check_connections(&mut check);
+        self.check_resp(&mut check);
         self.check_queues(&mut check);
         self.check_rest(&mut check);
         check.problems
@@ -121,6 +122,7 @@ impl Config {
         let doors = [
             ("listen.grpc", self.listen.grpc, "advertise.grpc", &self.advertise.grpc),
             ("listen.http", self.listen.http, "advertise.http", &self.advertise.http),
+            ("listen.resp", self.listen.resp, "advertise.resp", &self.advertise.resp),
             ("listen.peer", self.listen.peer, "advertise.peer", &self.advertise.peer),
         ];
         for (i, (listen_key, listen, advertise_key, advertise)) in doors.into_iter().enumerate() {
@@ -290,6 +292,24 @@ impl Config {
         check.range("limits.stall_timeout_ms", own.stall_timeout_ms, 10..=600_000);
         check.range("limits.keepalive_interval_ms", own.keepalive_interval_ms, 10..=3_600_000);
         check.range("limits.keepalive_timeout_ms", own.keepalive_timeout_ms, 10..=600_000);
+    }
+
+    fn check_resp(&self, check: &mut Check) {
+        let own = &self.limits;
+        check.range_usize("limits.resp_arguments_max", own.resp_arguments_max, 1..=1 << 20);
+        let (bulk, request) = (own.resp_bulk_bytes_max, own.resp_request_bytes_max);
+        let bulk_min = own.value_bytes_max.saturating_add(1);
+        check.range_usize("limits.resp_bulk_bytes_max", bulk, bulk_min..=1 << 29);
+        check.range_usize("limits.resp_request_bytes_max", request, bulk..=1 << 29);
+        check.range_usize("limits.resp_inline_bytes_max", own.resp_inline_bytes_max, 64..=1 << 20);
+        let pipeline_max = own.requests_in_flight_max.min(1 << 16);
+        check.range_usize("limits.resp_pipeline_max", own.resp_pipeline_max, 1..=pipeline_max);
+        let output = own.resp_output_bytes_max;
+        check.range_usize("limits.resp_output_bytes_max", output, 1..=1 << 30);
+        let buffers = own.resp_buffers_bytes_max;
+        check.range_usize("limits.resp_buffers_bytes_max", buffers, request.max(output)..=1 << 40);
+        let staleness = self.resp.readonly_staleness_ms;
+        check.range("resp.readonly_staleness_ms", staleness, 1..=600_000);
     }
 
     fn check_queues(&self, check: &mut Check) {

@@ -35,7 +35,7 @@ impl Controller {
             FrameKind::Table => {
                 let request: TableRequest = decode(&payload, "table request")?;
                 self.saw_epoch(from, request.epoch);
-                Ok(encode(&self.on_table(request).await))
+                Ok(self.on_table(request).await.encode())
             }
             kind => Err(Refusal(format!("{kind:?} is not for the controller"))),
         }

@@ -137,6 +137,7 @@ impl World {
                 grpc_addr: format!("n{id}:grpc"),
                 http_addr: format!("n{id}:http"),
                 zone: format!("z{id}"),
+                resp_addr: String::new(),
             },
             incarnation: store.incarnation,
             logs_survive: true,
@@ -299,6 +300,7 @@ async fn commands_find_the_next_leader_and_replicas_agree() {
         grpc_addr: String::new(),
         http_addr: String::new(),
         zone: String::new(),
+        resp_addr: String::new(),
     };
     let command = ClusterCommand::RegisterNode(RegisterNode {
         node: NodeId(7),

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::founders::Founders;
 use super::handle::Controller;
 use super::membership::{Backoff, HELLO_TIMEOUT, LOOK};
-use super::messages::{TableAnswer, TableRequest, decode, encode};
+use super::messages::{TableAnswer, TableRequest, encode};
 use crate::core::table::RoutingTable;
 use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::replica::Replica;
@@ -86,8 +86,7 @@ impl Controller {
         let call =
             self.inner.transport.call(peer, GroupId::CONTROLLER, FrameKind::Table, request, until);
         let answer = call.await.map_err(|error| error.to_string())?;
-        let answer: TableAnswer =
-            decode(&answer, "table").map_err(|refusal| refusal.to_string())?;
+        let answer = TableAnswer::decode(&answer).map_err(|refusal| refusal.to_string())?;
         let Some(table) = answer.newer else { return Ok(()) };
         let ours = self.inner.formation.lock().settled().map(Founders::cluster_id);
         if !table.is_consistent() || Some(table.cluster_id) != ours {

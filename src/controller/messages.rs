@@ -1,5 +1,7 @@
 //! What controllers tell each other: hello, control, table. Fields and variants are append only.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -56,11 +58,35 @@ pub struct TableRequest {
     pub wait_ms: u64,
 }
 
-/// The table, if it is newer than asked for.
+/// The table, if it is newer than asked for. Encoded by itself: `RoutingTable::resp_addrs` follows
+/// where any is known, which is younger than the message.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TableAnswer {
     /// The table.
     pub newer: Option<RoutingTable>,
+}
+
+impl TableAnswer {
+    /// Encodes it.
+    pub fn encode(&self) -> Bytes {
+        let addrs = self.newer.as_ref().map(RoutingTable::resp_addrs).unwrap_or_default();
+        if addrs.is_empty() {
+            return encode(self);
+        }
+        encode(&(self, addrs))
+    }
+
+    /// Decodes the message of a peer; of an older one without the addresses.
+    pub fn decode(bytes: &[u8]) -> Result<TableAnswer, Refusal> {
+        let malformed = |_| Refusal("table: malformed".to_owned());
+        let (mut answer, rest) =
+            postcard::take_from_bytes::<TableAnswer>(bytes).map_err(malformed)?;
+        if !rest.is_empty() {
+            let addrs = decode(rest, "table")?;
+            answer.newer.iter_mut().for_each(|table| table.set_resp_addrs(BTreeMap::clone(&addrs)));
+        }
+        Ok(answer)
+    }
 }
 
 /// Encodes a message.
@@ -92,6 +118,7 @@ mod tests {
             grpc_addr: "g".to_owned(),
             http_addr: "h".to_owned(),
             zone: "z".to_owned(),
+            resp_addr: "not in a hello".to_owned(),
         };
         let founders = Founders::of(vec![Founder { node: NodeId(1), store_id: 3 }]);
         Hello { node: NodeId(1), info, founders, epoch: RoutingEpoch(300) }
@@ -115,13 +142,32 @@ mod tests {
         }
         let request = TableRequest { epoch: RoutingEpoch(3), wait_ms: 4 };
         assert_eq!(hex(&encode(&request)), "0304");
-        assert_eq!(hex(&encode(&TableAnswer { newer: None })), "00");
+        assert_eq!(hex(&TableAnswer { newer: None }.encode()), "00");
+    }
+
+    #[test]
+    fn a_table_carries_the_addresses_for_clients_of_redis() {
+        let mut table = RoutingTable::default();
+        table.nodes.insert(NodeId(1), hello().info);
+        let with = TableAnswer { newer: Some(table.clone()) };
+        assert_eq!(TableAnswer::decode(&with.encode()), Ok(with.clone()));
+        table.nodes.insert(NodeId(1), NodeInfo { resp_addr: String::new(), ..hello().info });
+        let without = TableAnswer { newer: Some(table) };
+        assert_eq!(without.encode(), encode(&with), "as nodes of the release before read it");
+        assert_eq!(TableAnswer::decode(&without.encode()), Ok(without));
+        for len in 0..with.encode().len() - 1 {
+            let _ = TableAnswer::decode(&with.encode()[..len]);
+        }
+        let longer = [&with.encode()[..], &[0]].concat();
+        assert!(TableAnswer::decode(&longer).is_err());
     }
 
     #[test]
     fn cut_or_longer_input_is_refused() {
         let bytes = encode(&hello());
-        assert_eq!(decode::<Hello>(&bytes, "hello"), Ok(hello()));
+        let mut expected = hello();
+        expected.info.resp_addr = String::new();
+        assert_eq!(decode::<Hello>(&bytes, "hello"), Ok(expected));
         for len in 0..bytes.len() {
             assert!(decode::<Hello>(&bytes[..len], "hello").is_err());
         }

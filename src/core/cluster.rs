@@ -15,6 +15,9 @@ use crate::types::{Generation, NodeId, ReplicaId, RoutingEpoch, ShardId, wire};
 
 /// Version of the snapshot's encoding.
 const SNAPSHOT_FORMAT: u8 = 1;
+/// The same, and behind it the addresses for clients of Redis. Written where one is known, so that
+/// nodes of the release before go on reading the snapshots of a cluster without.
+const SNAPSHOT_FORMAT_RESP: u8 = 2;
 /// Largest node id, so that replica ids counted on from node ids never overflow.
 pub const NODE_ID_MAX: u64 = u32::MAX as u64;
 /// Most replicas of a shard.
@@ -291,20 +294,29 @@ impl ClusterMachine {
 
     /// The whole state.
     pub fn encode_snapshot(&self) -> Bytes {
-        postcard::to_stdvec(&(SNAPSHOT_FORMAT, &self.state))
-            .expect("plain data into a vector cannot fail")
-            .into()
+        let addrs = self.state.table.resp_addrs();
+        let encoded = match addrs.is_empty() {
+            true => postcard::to_stdvec(&(SNAPSHOT_FORMAT, &self.state)),
+            false => postcard::to_stdvec(&(SNAPSHOT_FORMAT_RESP, &self.state, addrs)),
+        };
+        encoded.expect("plain data into a vector cannot fail").into()
     }
 
     /// Reads what `encode_snapshot` wrote.
     pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, wire::Error> {
         const WHAT: &str = "cluster snapshot";
         let format = bytes.first().copied().ok_or(wire::Error::Short { what: WHAT })?;
-        if format != SNAPSHOT_FORMAT {
+        if ![SNAPSHOT_FORMAT, SNAPSHOT_FORMAT_RESP].contains(&format) {
             return Err(wire::Error::Tag { what: WHAT, tag: u64::from(format) });
         }
-        let (state, rest) = postcard::take_from_bytes::<State>(&bytes[1..])
-            .map_err(|_| wire::Error::Malformed { what: WHAT })?;
+        let malformed = |_| wire::Error::Malformed { what: WHAT };
+        let (mut state, mut rest) =
+            postcard::take_from_bytes::<State>(&bytes[1..]).map_err(malformed)?;
+        if format == SNAPSHOT_FORMAT_RESP {
+            let (addrs, end) = postcard::take_from_bytes(rest).map_err(malformed)?;
+            state.table.set_resp_addrs(addrs);
+            rest = end;
+        }
         if !rest.is_empty() || !state.table.is_consistent() {
             return Err(wire::Error::Malformed { what: WHAT });
         }

@@ -123,6 +123,7 @@ mod tests {
             grpc_addr: String::new(),
             http_addr: String::new(),
             zone: String::new(),
+            resp_addr: String::new(),
         };
         let mut next = 100;
         let mut shards = BTreeMap::new();

@@ -62,6 +62,11 @@ pub struct NodeInfo {
     pub http_addr: String,
     /// Failure domain.
     pub zone: String,
+    /// Address of the port for clients of Redis, as they reach it; empty if it is not known.
+    /// Younger than the encodings of this record, which go on without it: who encodes a table
+    /// appends `RoutingTable::resp_addrs`.
+    #[serde(skip)]
+    pub resp_addr: String,
 }
 
 impl RoutingTable {
@@ -75,6 +80,21 @@ impl RoutingTable {
     pub fn is_consistent(&self) -> bool {
         let placed = self.slots.is_empty() || self.slots.len() == usize::from(SLOTS);
         placed && self.slots.iter().all(|owner| self.shards.contains_key(owner))
+    }
+
+    /// The addresses that the encoding of a table leaves out.
+    pub fn resp_addrs(&self) -> BTreeMap<NodeId, String> {
+        let known = self.nodes.iter().filter(|(_, info)| !info.resp_addr.is_empty());
+        known.map(|(node, info)| (*node, info.resp_addr.clone())).collect()
+    }
+
+    /// Puts them back.
+    pub fn set_resp_addrs(&mut self, addrs: BTreeMap<NodeId, String>) {
+        for (node, addr) in addrs {
+            if let Some(info) = self.nodes.get_mut(&node) {
+                info.resp_addr = addr;
+            }
+        }
     }
 
     /// Placement of the shard behind `group`.

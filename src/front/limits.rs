@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::resp::options::RespLimits;
 use crate::types::limits;
 
 /// What a door accepts and how long it waits. Filled from the config.
@@ -45,6 +46,8 @@ pub struct FrontLimits {
     pub keepalive_timeout_ms: u64,
     /// How long a stopping door waits for requests in flight, milliseconds.
     pub shutdown_grace_ms: u64,
+    /// What the door for clients of Redis accepts beside.
+    pub resp: RespLimits,
 }
 
 impl Default for FrontLimits {
@@ -68,6 +71,7 @@ impl Default for FrontLimits {
             keepalive_interval_ms: limits::KEEPALIVE_INTERVAL_MS,
             keepalive_timeout_ms: limits::KEEPALIVE_TIMEOUT_MS,
             shutdown_grace_ms: limits::SHUTDOWN_GRACE_MS,
+            resp: RespLimits::default(),
         }
     }
 }

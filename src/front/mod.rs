@@ -20,6 +20,7 @@ pub mod page;
 pub use crate::pb;
 pub mod pipeline;
 pub mod render;
+pub mod resp;
 pub mod scrape;
 pub mod serve;
 pub mod status;
@@ -27,4 +28,5 @@ pub mod validate;
 pub mod visitor;
 
 pub use limits::FrontLimits;
+pub use resp::serve::serve_resp;
 pub use serve::{DoorHandle, serve_grpc, serve_http};

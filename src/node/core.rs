@@ -41,6 +41,8 @@ pub struct NodeSettings {
     pub grpc_addr: String,
     /// Address of the HTTP port, as clients reach it.
     pub http_addr: String,
+    /// Address of the port for clients of Redis, as they reach it.
+    pub resp_addr: String,
     /// Peer addresses of the nodes that form the cluster.
     pub seeds: Vec<String>,
     /// Nodes that form the cluster.
@@ -307,6 +309,7 @@ fn controller_settings(settings: &NodeSettings, environment: &Environment) -> Co
             grpc_addr: settings.grpc_addr.clone(),
             http_addr: settings.http_addr.clone(),
             zone: settings.zone.clone(),
+            resp_addr: settings.resp_addr.clone(),
         },
         incarnation: environment.incarnation,
         logs_survive: environment.logs_survive,

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::{Node, StopTimes};
 use super::environment::{DataDir, Environment};
-use super::settings::{front_limits, peer_options, settings};
+use super::settings::{front_limits, peer_options, resp_options, settings};
 use crate::config::Config;
 use crate::controller::Standing;
-use crate::front::{DoorHandle, serve_grpc, serve_http};
+use crate::front::{DoorHandle, serve_grpc, serve_http, serve_resp};
 use crate::service::Execute;
 use crate::transport::server;
 use crate::types::{NodeId, task};
@@ -24,6 +24,7 @@ pub struct Served {
     data: DataDir,
     grpc: DoorHandle,
     http: DoorHandle,
+    resp: DoorHandle,
     peers: tokio::task::JoinHandle<Option<()>>,
     doors_cancel: CancellationToken,
     peers_cancel: CancellationToken,
@@ -41,6 +42,7 @@ pub async fn start(config: &Config) -> anyhow::Result<Served> {
     let peer = bind("listen.peer", listen.peer).await?;
     let grpc = bind("listen.grpc", listen.grpc).await?;
     let http = bind("listen.http", listen.http).await?;
+    let resp = bind("listen.resp", listen.resp).await?;
     let metrics = Arc::clone(&environment.metrics);
     let node = Node::start(settings(config), environment).await?;
     tell_loss(&node, &data);
@@ -51,13 +53,15 @@ pub async fn start(config: &Config) -> anyhow::Result<Served> {
     let service = Arc::new(node.service().clone());
     let front = front_limits(config);
     let grpc = serve_grpc(grpc, Arc::clone(&service), front, &metrics, doors_cancel.clone());
-    let http = serve_http(http, service, front, &metrics, doors_cancel.clone());
+    let http = serve_http(http, Arc::clone(&service), front, &metrics, doors_cancel.clone());
+    let (options, cancel) = (resp_options(config), doors_cancel.clone());
+    let resp = serve_resp(resp, service, front, options, &metrics, cancel);
     let times = StopTimes {
         unready: Duration::from_millis(config.shutdown.unready_ms),
         hand_over: Duration::from_millis(config.shutdown.hand_over_ms),
         drain: Duration::from_millis(config.shutdown.drain_ms),
     };
-    Ok(Served { node, data, grpc, http, peers, doors_cancel, peers_cancel, times })
+    Ok(Served { node, data, grpc, http, resp, peers, doors_cancel, peers_cancel, times })
 }
 
 /// Runs one node until `cancel`, then stops it gracefully.
@@ -67,6 +71,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         node = config.node.id,
         grpc = %config.listen.grpc,
         http = %config.listen.http,
+        resp = %config.listen.resp,
         peer = %config.listen.peer,
         durability = ?config.durability,
         "node started"
@@ -97,7 +102,8 @@ impl Served {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.node.leave(self.times).await;
         self.doors_cancel.cancel();
-        for (door, name) in [(self.grpc, "gRPC"), (self.http, "HTTP")] {
+        let doors = [(self.grpc, "gRPC"), (self.http, "HTTP"), (self.resp, "RESP")];
+        for (door, name) in doors {
             if let Ok(Some(Err(error))) = door.await {
                 tracing::warn!(%error, door = name, "door did not close cleanly");
             }

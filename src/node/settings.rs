@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::core::NodeSettings;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::core::queue_delay::DelayLimits;
 use crate::front::FrontLimits;
+use crate::front::resp::options::{Redirect, RespLimits, RespOptions};
 use crate::raft::settings::RaftSettings;
 use crate::service::{AdmissionLimits, ForwardLimits, Limits, Options};
 use crate::transport::options::PeerOptions;
@@ -20,6 +21,7 @@ pub(super) fn settings(config: &Config) -> NodeSettings {
         peer_addr: advertised.peer,
         grpc_addr: advertised.grpc,
         http_addr: advertised.http,
+        resp_addr: advertised.resp,
         seeds: config.cluster.seeds.clone(),
         expected_nodes: usize::from(config.cluster.expected_nodes),
         shards: config.cluster.shards,
@@ -104,6 +106,32 @@ pub(super) fn front_limits(config: &Config) -> FrontLimits {
         keepalive_interval_ms: from.keepalive_interval_ms,
         keepalive_timeout_ms: from.keepalive_timeout_ms,
         shutdown_grace_ms: config.shutdown.drain_ms,
+        resp: RespLimits {
+            arguments_max: from.resp_arguments_max,
+            bulk_bytes_max: from.resp_bulk_bytes_max,
+            request_bytes_max: from.resp_request_bytes_max,
+            inline_bytes_max: from.resp_inline_bytes_max,
+            pipeline_max: from.resp_pipeline_max,
+            output_bytes_max: from.resp_output_bytes_max,
+            buffers_bytes_max: from.resp_buffers_bytes_max,
+            operations_max: from.transaction_operations_max,
+            operations_bytes_max: from.transaction_bytes_max,
+        },
+    }
+}
+
+/// How the door for clients of Redis behaves.
+pub(super) fn resp_options(config: &Config) -> RespOptions {
+    let redirect = match config.resp.redirect {
+        config::Redirect::Auto => Redirect::Auto,
+        config::Redirect::Moved => Redirect::Moved,
+        config::Redirect::Forward => Redirect::Forward,
+    };
+    RespOptions {
+        node: NodeId(config.node.id),
+        redirect,
+        readonly_staleness_ms: config.resp.readonly_staleness_ms,
+        debug: config.resp.debug_commands,
     }
 }
 

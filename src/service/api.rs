@@ -9,7 +9,7 @@ use crate::core::table::RoutingTable;
 use crate::types::clock::Instant;
 use crate::types::{
     Answer, Command, Consistency, Error, Freshness, GroupId, NodeId, Query, ReplicaId, Reply,
-    RequestId, Step, Watch,
+    RequestId, ShardId, Step, Watch,
 };
 
 /// One operation of a client.
@@ -171,6 +171,12 @@ pub trait Execute: Send + Sync + 'static {
 
     /// The routing table this node holds.
     fn table(&self) -> std::sync::Arc<RoutingTable>;
+
+    /// Node that leads the shard, as this node believes; `None` if it knows of none.
+    fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        let _ = shard;
+        None
+    }
 }
 
 /// What a node knows; the JSON of `/status` and `raftcache status --json`.

@@ -105,6 +105,14 @@ impl<G: LocalGroup> Router<G> {
         Seen { epoch: self.epoch(), registry: self.registry.change() }
     }
 
+    /// Node that leads the group, as its replica here believes, or as answers told where there is none.
+    pub(super) fn leader(&self, group: GroupId) -> Option<NodeId> {
+        match self.registry.get(group) {
+            Some(local) => local.leader(),
+            None => self.leaders.read().get(&group).copied(),
+        }
+    }
+
     /// The replica to ask for what only the leader may serve. `avoid` is a node that just failed
     /// without a hint; `turn` moves on through the replicas where there is no better knowledge;
     /// `doubt_local` asks others although the local replica knows no leader.

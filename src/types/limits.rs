@@ -24,6 +24,8 @@ pub const FLOAT_BYTES_MAX: usize = 512;
 pub const SCAN_KEYS_MAX: u32 = 4 * 1024;
 /// Bytes of keys in one answer of a scan, not counting the keys that cross the line.
 pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of keys in one answer of `KEYS`, counting 32 for each; past them it is refused.
+pub const KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest pattern of a scan, bytes.
 pub const PATTERN_BYTES_MAX: usize = 1024;
 
@@ -130,6 +132,23 @@ pub const STALL_MS_MAX: u64 = 20_000;
 pub const KEEPALIVE_INTERVAL_MS: u64 = 30_000;
 /// And closed when none came within this, milliseconds.
 pub const KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
+/// Arguments of one command of Redis, its name among them.
+pub const RESP_ARGUMENTS_MAX: usize = 64 * 1024;
+/// Bytes of one argument: above what a value may have, so that a value that is too long is told so
+/// and does not cost the connection.
+pub const RESP_BULK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of all arguments of one command.
+pub const RESP_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a command that is written as a line, and of the line that says how many follow.
+pub const RESP_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Commands of one connection that are worked on together.
+pub const RESP_PIPELINE_MAX: usize = 1024;
+/// Bytes of answers that wait to be taken on one connection before nothing more is read from it.
+pub const RESP_OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes that half commands and answers not taken hold, over all connections.
+pub const RESP_BUFFERS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How old what a connection in `READONLY` reads may be, milliseconds.
+pub const RESP_READONLY_STALENESS_MS: u64 = 5_000;
 /// How long a stopping door waits for requests in flight, milliseconds.
 pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
@@ -155,6 +174,10 @@ const _: () = assert!(TRANSACTION_REPLY_BYTES_MAX < SESSION_REPLY_BYTES_MAX);
 const _: () = assert!(2 * TRANSACTION_REPLY_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(SCAN_BYTES_MAX + 64 * KEY_BYTES_MAX < APPEND_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(VALUE_BYTES_MAX < RESP_BULK_BYTES_MAX);
+const _: () = assert!(RESP_BULK_BYTES_MAX <= RESP_REQUEST_BYTES_MAX);
+const _: () = assert!(RESP_REQUEST_BYTES_MAX <= RESP_BUFFERS_BYTES_MAX);
+const _: () = assert!(RESP_OUTPUT_BYTES_MAX <= RESP_BUFFERS_BYTES_MAX);
 const _: () = assert!(DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX);
 // A session is one record of a snapshot, and a chunk travels in one frame.
 const _: () = assert!(

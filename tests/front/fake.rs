@@ -192,6 +192,7 @@ fn table() -> RoutingTable {
         grpc_addr: format!("127.0.0.1:{port}"),
         http_addr: format!("127.0.0.1:{}", port + 1),
         zone: "a".to_owned(),
+        resp_addr: String::new(),
     };
     let placement = ShardPlacement {
         generation: Generation(1),

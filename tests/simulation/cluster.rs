@@ -217,6 +217,7 @@ impl Cluster {
         NodeSettings {
             node: NodeId(id),
             zone: format!("z{id}"),
+            resp_addr: String::new(),
             peer_addr: format!("n{id}"),
             grpc_addr: format!("n{id}:grpc"),
             http_addr: format!("n{id}:http"),

@@ -139,6 +139,7 @@ fn table(epoch: u64) -> RoutingTable {
         grpc_addr: String::new(),
         http_addr: String::new(),
         zone: String::new(),
+        resp_addr: String::new(),
     };
     RoutingTable {
         epoch: RoutingEpoch(epoch),

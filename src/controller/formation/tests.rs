@@ -82,6 +82,7 @@ impl World {
             grpc_addr: String::new(),
             http_addr: String::new(),
             zone: String::new(),
+            resp_addr: String::new(),
         };
         let founders = formation.settled().cloned();
         Hello { node: NodeId(node), info, founders, epoch: RoutingEpoch(0) }

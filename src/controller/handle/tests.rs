@@ -99,6 +99,7 @@ fn info(node: u64) -> NodeInfo {
         grpc_addr: String::new(),
         http_addr: String::new(),
         zone: String::new(),
+        resp_addr: String::new(),
     }
 }
 
@@ -228,7 +229,7 @@ fn formed(to: NodeId, kind: FrameKind, payload: &[u8], register: &ClusterReply) 
         (_, FrameKind::Table) => {
             let request: TableRequest = decode(payload, "table").unwrap();
             let newer = (request.epoch < RoutingEpoch(8)).then(|| table(8));
-            newer.map(|table| Ok(encode(&TableAnswer { newer: Some(table) })))
+            newer.map(|table| Ok(TableAnswer { newer: Some(table) }.encode()))
         }
         _ => panic!("{kind:?}"),
     }
@@ -271,7 +272,7 @@ async fn a_node_with_another_store_only_follows() {
 #[tokio::test(start_paused = true)]
 async fn a_rumour_of_a_newer_epoch_is_followed_to_its_source() {
     let peers = Peers::new(|to, kind, _| match (to.0, kind) {
-        (7, FrameKind::Table) => Some(Ok(encode(&TableAnswer { newer: Some(table(20)) }))),
+        (7, FrameKind::Table) => Some(Ok(TableAnswer { newer: Some(table(20)) }.encode())),
         (_, FrameKind::Hello) => hello_answer(to.0, true),
         // The others keep the request until its deadline.
         _ => None,
@@ -291,7 +292,7 @@ async fn a_rumour_of_a_newer_epoch_is_followed_to_its_source() {
 async fn a_table_of_another_cluster_is_not_taken() {
     let peers = Peers::new(|_, _, _| {
         let newer = Some(RoutingTable { cluster_id: 1, ..table(20) });
-        Some(Ok(encode(&TableAnswer { newer })))
+        Some(Ok(TableAnswer { newer }.encode()))
     });
     let controller = controller(peers, true);
     assert!(controller.fetch(0).await.is_err());
@@ -306,7 +307,7 @@ async fn a_table_request_waits_for_a_newer_table() {
         let request = TableRequest { epoch: RoutingEpoch(epoch), wait_ms: 1_000 };
         controller.handle(NodeId(1), FrameKind::Table, encode(&request))
     };
-    let answer = |bytes: Bytes| decode::<TableAnswer>(&bytes, "table").unwrap().newer;
+    let answer = |bytes: Bytes| TableAnswer::decode(&bytes).unwrap().newer;
     assert_eq!(answer(ask(3).await.unwrap()), Some(table(4)));
 
     let start = now();

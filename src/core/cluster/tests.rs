@@ -12,6 +12,7 @@ fn info(store_id: u128, zone: &str) -> NodeInfo {
         grpc_addr: format!("grpc-{store_id}:7001"),
         http_addr: format!("http-{store_id}:7002"),
         zone: zone.to_owned(),
+        resp_addr: String::new(),
     }
 }
 

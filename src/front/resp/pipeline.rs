@@ -1,0 +1,215 @@
+//! Commands that came together, worked on together.
+//!
+//! Steps of consecutive commands become one request of several, which the service splits by shard:
+//! what belongs to one shard is done in order and, if there is a write among it, in one Raft entry.
+//! A command that is an operation of its own, or must see what those before it did (`EXEC`, `WATCH`),
+//! waits for them. Replies leave in the order of the commands.
+
+use bytes::Bytes;
+
+use super::dispatch::{self, Turn};
+use super::fault::fault;
+use super::plan::{Plan, RenderAll, RenderOne};
+use super::serve::Resp;
+use super::session::Session;
+use super::transaction;
+use crate::codec::resp::encode::{Output, Protocol};
+use crate::codec::resp::value::RespValue;
+use crate::front::activity::Activity;
+use crate::front::door::{Call, Kind};
+use crate::service::{Execute, Multi, Operation, Response};
+use crate::types::clock::{Instant, now};
+use crate::types::{Error, Reason, Step};
+
+/// See the module's text.
+pub(super) struct Pipeline<'a, S> {
+    pub(super) resp: &'a Resp<S>,
+    pub(super) session: &'a mut Session,
+    activity: Option<&'a Activity>,
+    /// When what is worked on now came in.
+    arrived: Instant,
+    /// Of the commands in `slots`, in their order.
+    steps: Vec<Step>,
+    /// Commands whose replies are not encoded yet.
+    slots: Vec<Slot>,
+    output: Output,
+}
+
+/// A command that was taken up.
+struct Slot {
+    reply: Reply,
+    /// What its client spoke then.
+    protocol: Protocol,
+    /// Its reply is not wanted.
+    silent: bool,
+}
+
+/// How its reply comes about.
+enum Reply {
+    Done(RespValue),
+    One(RenderOne),
+    All(RenderAll),
+}
+
+impl<'a, S: Execute> Pipeline<'a, S> {
+    pub(super) fn new(
+        resp: &'a Resp<S>,
+        session: &'a mut Session,
+        activity: Option<&'a Activity>,
+        arrived: Instant,
+    ) -> Self {
+        let (steps, slots, output) = (Vec::new(), Vec::new(), Output::default());
+        Pipeline { resp, session, activity, arrived, steps, slots, output }
+    }
+
+    /// Works on the commands, in order.
+    pub(super) async fn run(&mut self, requests: Vec<Vec<Bytes>>) {
+        for request in requests {
+            if self.session.leaving {
+                break;
+            }
+            self.session.begin();
+            let turn = dispatch::take_up(self.resp, self.session, request);
+            self.turn(turn).await;
+            self.session.end();
+        }
+        self.flush().await;
+    }
+
+    /// The encoded replies.
+    pub(super) fn into_output(self) -> Output {
+        self.output
+    }
+
+    async fn turn(&mut self, turn: Turn) {
+        let reply = match turn {
+            Turn::Reply(value) => Reply::Done(value),
+            Turn::Plan(Plan::Reply(value)) => Reply::Done(value),
+            Turn::Plan(Plan::Step { step, render }) => {
+                self.steps.push(step);
+                Reply::One(render)
+            }
+            Turn::Plan(Plan::Steps { steps, render }) => {
+                self.steps.extend(steps);
+                Reply::All(render)
+            }
+            Turn::Plan(Plan::Operation { operation, render }) => {
+                self.flush().await;
+                Reply::Done(render(self.execute(operation).await))
+            }
+            Turn::Plan(Plan::Procedure(procedure)) => {
+                self.flush().await;
+                let call = self.call();
+                Reply::Done(Box::pin(procedure.run(&self.resp.door, call)).await)
+            }
+            Turn::Switch(switch) => {
+                self.flush().await;
+                Reply::Done(switch(self.session))
+            }
+            Turn::Watch(keys) => {
+                self.flush().await;
+                Reply::Done(Box::pin(transaction::watch(self, keys)).await)
+            }
+            Turn::Exec => {
+                self.flush().await;
+                Reply::Done(Box::pin(transaction::exec(self)).await)
+            }
+            Turn::Sleep(time) => {
+                self.flush().await;
+                tokio::time::sleep(time).await;
+                Reply::Done(RespValue::OK)
+            }
+        };
+        let (protocol, silent) = (self.session.protocol, self.session.is_silent());
+        self.slots.push(Slot { reply, protocol, silent });
+    }
+
+    /// Does what the commands so far ask for, and encodes their replies.
+    async fn flush(&mut self) {
+        let steps = std::mem::take(&mut self.steps);
+        let results = if steps.is_empty() { Vec::new() } else { self.run_steps(steps).await };
+        let mut results = results.into_iter();
+        for Slot { reply, protocol, silent } in self.slots.drain(..) {
+            let value = match reply {
+                Reply::Done(value) => value,
+                Reply::One(render) => render(results.next().unwrap_or_else(|| Err(lacking()))),
+                Reply::All(render) => render(&mut results),
+            };
+            if !silent {
+                self.output.put(value, protocol);
+            }
+        }
+        assert_eq!(results.len(), 0, "each result belongs to a command");
+    }
+
+    /// One result for each step, in order.
+    async fn run_steps(&mut self, steps: Vec<Step>) -> Vec<Result<Response, Error>> {
+        let mut results = Vec::with_capacity(steps.len());
+        let mut steps = steps.into_iter().peekable();
+        while steps.peek().is_some() {
+            let part = self.take_part(&mut steps);
+            let count = part.len();
+            match self.execute(self.together(part)).await {
+                Ok(Response::Multi(all)) if count > 1 => results.extend(all),
+                Ok(one) if count == 1 => results.push(Ok(one)),
+                Ok(_) => results.extend((0..count).map(|_| Err(lacking()))),
+                Err(error) => results.extend((0..count).map(|_| Err(error.clone()))),
+            }
+        }
+        results
+    }
+
+    /// As many steps as one request takes, at least one.
+    fn take_part(&self, steps: &mut std::iter::Peekable<std::vec::IntoIter<Step>>) -> Vec<Step> {
+        let limits = &self.resp.door.limits.resp;
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        while part.len() < limits.operations_max {
+            let within = |step: &Step| bytes + step.payload_bytes() <= limits.operations_bytes_max;
+            let Some(step) = steps.next_if(|step| part.is_empty() || within(step)) else { break };
+            bytes += step.payload_bytes();
+            part.push(step);
+        }
+        part
+    }
+
+    fn together(&self, mut steps: Vec<Step>) -> Operation {
+        let consistency = self.session.consistency(self.resp.options.readonly_staleness_ms);
+        match (steps.pop(), steps.is_empty()) {
+            (Some(Step::Write(command)), true) => Operation::Write(command),
+            (Some(Step::Read(query)), true) => Operation::Read { query, consistency },
+            (last, _) => {
+                steps.extend(last);
+                let watches = Vec::new();
+                Operation::Multi(Multi { steps, atomic: false, watches, consistency })
+            }
+        }
+    }
+
+    /// Runs one operation.
+    pub(super) async fn execute(&mut self, operation: Operation) -> Result<Response, Error> {
+        let kind = Kind::of(&operation);
+        let call = self.call();
+        let result = self.resp.door.run(kind, Ok((operation, None)), call).await;
+        // What follows has waited for this, not for the node.
+        self.arrived = now();
+        result
+    }
+
+    fn call(&self) -> Call<'a> {
+        let deadline = self.resp.door.deadline(self.arrived, None);
+        Call { arrived: self.arrived, deadline, trace: None, activity: self.activity }
+    }
+}
+
+/// Results are as many as steps; if they were not, nobody could say whose are missing.
+pub(super) fn lacking() -> Error {
+    Reason::Internal { detail: "a result is missing".to_owned() }.into()
+}
+
+/// The reply to an operation that was expected to answer something else.
+pub(super) fn odd(result: Result<Response, Error>) -> RespValue {
+    match result {
+        Ok(_) => fault(&lacking()),
+        Err(error) => fault(&error),
+    }
+}

@@ -1,0 +1,155 @@
+//! `MULTI`, `EXEC`, `DISCARD`, `WATCH`, `UNWATCH`
+//! (<https://redis.io/docs/latest/develop/interact/transactions/>).
+//!
+//! `WATCH` reads the version a key has; `EXEC` asks for one atomic request of all that was queued, which
+//! is applied only if every watched key still has its version. Versions only grow, so a key that was
+//! changed and changed back counts as changed, as in Redis. All keys belong to one shard.
+
+use bytes::Bytes;
+
+use super::dispatch::{self, Turn, tell_queued};
+use super::fault::fault;
+use super::pipeline::{Pipeline, lacking, odd};
+use super::plan::{Plan, RenderAll, RenderOne};
+use super::session::{Queue, Session};
+use super::table;
+use crate::codec::resp::value::RespValue;
+use crate::service::{Execute, Multi, Operation, Response};
+use crate::types::{Answer, Consistency, Query, Reply, Step, Version, Watch};
+
+/// `MULTI`.
+pub(super) fn multi(session: &mut Session) -> RespValue {
+    if session.queue.is_some() {
+        return RespValue::error("ERR MULTI calls can not be nested");
+    }
+    session.queue = Some(Queue::default());
+    tell_queued(session);
+    RespValue::OK
+}
+
+/// `DISCARD`.
+pub(super) fn discard(session: &mut Session) -> RespValue {
+    if session.queue.take().is_none() {
+        return RespValue::error("ERR DISCARD without MULTI");
+    }
+    unwatch(session)
+}
+
+/// `UNWATCH`.
+pub(super) fn unwatch(session: &mut Session) -> RespValue {
+    session.watches.clear();
+    tell_queued(session);
+    RespValue::OK
+}
+
+/// `WATCH`: remembers which versions these keys have now.
+pub(super) async fn watch<S: Execute>(
+    pipeline: &mut Pipeline<'_, S>,
+    keys: Vec<Bytes>,
+) -> RespValue {
+    let operations_max = pipeline.resp.door.limits.resp.operations_max;
+    let mut new: Vec<Bytes> = Vec::new();
+    for key in keys {
+        // A key that is watched already keeps its version.
+        let known = pipeline.session.watches.iter().any(|watch| watch.key == key);
+        if !known && !new.contains(&key) {
+            new.push(key);
+        }
+        if pipeline.session.watches.len() + new.len() > operations_max {
+            return RespValue::error(format!("ERR at most {operations_max} keys can be watched"));
+        }
+    }
+    let steps = new.iter().map(|key| Step::Read(Query::Inspect { key: key.clone() })).collect();
+    let multi = Multi { steps, consistency: Consistency::Linearizable, ..Multi::default() };
+    let results = match pipeline.execute(Operation::Multi(multi)).await {
+        Ok(Response::Multi(results)) => results,
+        other => return odd(other),
+    };
+    let mut watches = Vec::with_capacity(new.len());
+    for (key, result) in new.into_iter().zip(results) {
+        match result {
+            Ok(Response::Read { answer: Answer::Meta(meta), .. }) => {
+                let version: Option<Version> = meta.map(|meta| meta.version);
+                watches.push(Watch { key, version });
+            }
+            other => return odd(other),
+        }
+    }
+    pipeline.session.watches.extend(watches);
+    tell_queued(pipeline.session);
+    RespValue::OK
+}
+
+/// How the reply to one queued command comes about.
+enum Part {
+    Done(RespValue),
+    One(RenderOne),
+    All(RenderAll),
+}
+
+/// `EXEC`.
+pub(super) async fn exec<S: Execute>(pipeline: &mut Pipeline<'_, S>) -> RespValue {
+    let Some(queue) = pipeline.session.queue.take() else {
+        return RespValue::error("ERR EXEC without MULTI");
+    };
+    let watches = std::mem::take(&mut pipeline.session.watches);
+    tell_queued(pipeline.session);
+    if queue.spoiled {
+        return RespValue::error("EXECABORT Transaction discarded because of previous errors.");
+    }
+    let (mut steps, mut parts) = (Vec::new(), Vec::with_capacity(queue.requests.len()));
+    for request in queue.requests {
+        parts.push(part(pipeline, request, &mut steps));
+    }
+    let mut results = Vec::new().into_iter();
+    if !steps.is_empty() || !watches.is_empty() {
+        let consistency = Consistency::Linearizable;
+        let multi = Multi { steps, atomic: true, watches, consistency };
+        results = match pipeline.execute(Operation::Multi(multi)).await {
+            Ok(Response::Multi(results)) => results.into_iter(),
+            Ok(Response::Written(Reply::Aborted { .. })) => return RespValue::NullArray,
+            other => return odd(other),
+        };
+    }
+    let values = parts.into_iter().map(|part| match part {
+        Part::Done(value) => value,
+        Part::One(render) => match results.next() {
+            Some(result) => render(result),
+            None => fault(&lacking()),
+        },
+        Part::All(render) => render(&mut results),
+    });
+    RespValue::Array(values.collect())
+}
+
+/// A queued command, when its turn has come. What it asks of keys goes to `steps`.
+fn part<S: Execute>(
+    pipeline: &mut Pipeline<'_, S>,
+    request: Vec<Bytes>,
+    steps: &mut Vec<Step>,
+) -> Part {
+    let command = match table::resolve(&request) {
+        Some(Ok(command)) => command,
+        Some(Err(error)) => return Part::Done(error),
+        None => return Part::Done(fault(&lacking())),
+    };
+    match dispatch::now(pipeline.resp, pipeline.session, command, request) {
+        Turn::Reply(value) | Turn::Plan(Plan::Reply(value)) => Part::Done(value),
+        Turn::Switch(switch) => Part::Done(switch(pipeline.session)),
+        Turn::Plan(Plan::Step { step, render }) => {
+            steps.push(step);
+            Part::One(render)
+        }
+        Turn::Plan(Plan::Steps { steps: more, render }) => {
+            steps.extend(more);
+            Part::All(render)
+        }
+        // Not queued in the first place.
+        Turn::Plan(Plan::Operation { .. } | Plan::Procedure(_))
+        | Turn::Watch(_)
+        | Turn::Exec
+        | Turn::Sleep(_) => {
+            Part::Done(RespValue::error("ERR the command cannot be part of a transaction here"))
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A connection's socket with what was read from it and what is to be written to it.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+
+use crate::codec::resp::encode::{Output, SLICES_MAX};
+use crate::front::connection::Connection;
+
+/// Room for one read of a connection that says little.
+const READ_BYTES_MIN: usize = 4 * 1024;
+/// And of one that fills it.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// See the module's text.
+pub(super) struct Wire {
+    socket: Connection,
+    /// Read and not yet parsed.
+    pub(super) input: BytesMut,
+    /// Not yet written.
+    pub(super) output: Output,
+    /// Something was written since the last flush.
+    dirty: bool,
+    read_bytes: usize,
+}
+
+/// What a wait ended with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Event {
+    /// More was read.
+    Read,
+    /// The client will say nothing more.
+    End,
+    /// So little waits to be written that the connection may go on.
+    Room,
+}
+
+impl Wire {
+    pub(super) fn new(socket: Connection) -> Self {
+        Wire {
+            socket,
+            input: BytesMut::new(),
+            output: Output::default(),
+            dirty: false,
+            read_bytes: READ_BYTES_MIN,
+        }
+    }
+
+    /// Waits for more input, and writes what waits meanwhile. With more than `output_bytes_max`
+    /// waiting nothing is read: whoever does not take answers is not asked for requests.
+    pub(super) async fn next(&mut self, output_bytes_max: usize) -> io::Result<Event> {
+        let full = self.output.len() > output_bytes_max;
+        poll_fn(|cx| {
+            let wrote = self.poll_write(cx)?;
+            if full {
+                let room = wrote.is_ready() || self.output.len() <= output_bytes_max;
+                return if room { Poll::Ready(Ok(Event::Room)) } else { Poll::Pending };
+            }
+            self.poll_read(cx)
+        })
+        .await
+    }
+
+    /// Works on something, and writes what waits meanwhile.
+    pub(super) async fn during<F: Future>(&mut self, work: F) -> io::Result<F::Output> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if !self.output.is_empty() {
+                // Pending or not: who is waited for is the work.
+                let _ = self.poll_write(cx)?;
+            }
+            work.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Writes all that waits.
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_write(cx)?.map(Ok)).await
+    }
+
+    /// Writes all that waits, and tells the client that nothing follows.
+    pub(super) async fn close(&mut self) -> io::Result<()> {
+        self.drain().await?;
+        poll_fn(|cx| Pin::new(&mut self.socket).poll_shutdown(cx)).await
+    }
+
+    /// Ready when nothing waits to be written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        while !self.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.output.slices(&mut slices);
+            match Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..count]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => {
+                    self.output.advance(written);
+                    self.dirty = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(Poll::Pending),
+            }
+        }
+        if self.dirty {
+            match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Ready(flushed) => flushed?,
+                Poll::Pending => return Ok(Poll::Pending),
+            }
+            self.dirty = false;
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Event>> {
+        let room = self.input.capacity() - self.input.len();
+        if room < self.read_bytes / 2 {
+            // Grows with what was read, never with what a client announces.
+            self.input.reserve(self.read_bytes);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let read = pin!(self.socket.read_buf(&mut self.input)).poll(cx);
+        let read = ready!(read)?;
+        if read == 0 {
+            return Poll::Ready(Ok(Event::End));
+        }
+        if read == room {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+        }
+        Poll::Ready(Ok(Event::Read))
+    }
+}
