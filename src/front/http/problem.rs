@@ -37,8 +37,9 @@ pub fn status_of(reason: &Reason) -> StatusCode {
         | Reason::Stopping
         | Reason::StorageFailed { .. }
         | Reason::ReadFailed { .. }
-        | Reason::TooStale { .. }
-        | Reason::DeadlineBeforePropose => StatusCode::SERVICE_UNAVAILABLE,
+        | Reason::TooStale { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        // No 503: another node could do no better in no time, and a proxy would count it against this.
+        Reason::DeadlineBeforePropose => StatusCode::REQUEST_TIMEOUT,
         Reason::DeadlineAfterPropose | Reason::Lost { .. } => StatusCode::GATEWAY_TIMEOUT,
         Reason::SessionExpired | Reason::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
