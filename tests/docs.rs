@@ -22,6 +22,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/configuration.md",
     "docs/deploy.md",
     "docs/errors.md",
+    "docs/http.md",
     "docs/memory.md",
     "docs/overload.md",
     "docs/performance.md",
@@ -211,11 +212,13 @@ fn every_error_is_documented_as_it_is() {
             Outcome::Unknown => "Unknown",
         };
         let retry = if reason.retryable() { "yes" } else { "no" };
-        assert_eq!(row.len(), 4, "{}: cells", reason.name());
+        assert_eq!(row.len(), 5, "{}: cells", reason.name());
         assert_eq!((row[0].as_str(), row[1].as_str()), (outcome, retry), "{}", reason.name());
         let code = format!("{:?}", raftcache::front::status::code(&reason)).to_uppercase();
         assert_eq!(row[2].replace('_', ""), code, "gRPC code of {}", reason.name());
-        assert!(row[3].len() > 10, "{}: says what to do", reason.name());
+        let status = raftcache::front::http::problem::status_of(&reason).as_u16();
+        assert_eq!(row[3], status.to_string(), "HTTP status of {}", reason.name());
+        assert!(row[4].len() > 10, "{}: says what to do", reason.name());
         let hinted = Error::from(reason.clone()).retry_after(Duration::from_millis(1));
         assert_eq!(hinted.outcome(), reason.outcome(), "a hint changes no outcome");
     }

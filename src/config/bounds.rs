@@ -61,8 +61,12 @@ pub struct Limits {
     pub transaction_bytes_max: usize,
     /// Keys that one call of a scan looks at in a shard, 1..=4096. Default 4096.
     pub scan_keys_max: u32,
-    /// Largest gRPC message, bytes: above key plus value, at most 8 MiB. Default 4 MiB.
+    /// Largest gRPC message, and largest JSON body of HTTP, bytes: above key plus value, at most
+    /// 8 MiB. Default 4 MiB.
     pub message_bytes_max: usize,
+    /// Bodies of HTTP requests that a node is reading, bytes of all together: at least
+    /// `message_bytes_max`, at most 1 TiB. Default 256 MiB.
+    pub http_bodies_bytes_max: usize,
     /// Open client connections at one door, 1..=1000000. Default 10000.
     pub connections_max: usize,
     /// Open client connections from one address at one door, 1..=1000000. Default 10000.
@@ -159,6 +163,7 @@ impl Default for Limits {
             transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
             scan_keys_max: limits::SCAN_KEYS_MAX,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
+            http_bodies_bytes_max: limits::HTTP_BODIES_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
             streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,

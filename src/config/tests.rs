@@ -206,6 +206,7 @@ const RULES: &[(&str, &str)] = &[
     ("limits.scan_keys_max", "0"),
     ("limits.message_bytes_max", "1052672"),
     ("limits.message_bytes_max", "8388609"),
+    ("limits.http_bodies_bytes_max", "4194303"),
     ("peer.queue_frames_max", "63"),
     ("peer.queue_bytes_max", "1000"),
     ("limits.connections_max", "0"),

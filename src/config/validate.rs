@@ -250,6 +250,8 @@ impl Config {
             "limits.message_bytes_max",
             || format!("{} is more than {}", own.message_bytes_max, limits::FRAME_BYTES_MAX),
         );
+        let bodies = own.message_bytes_max..=1 << 40;
+        check.range_usize("limits.http_bodies_bytes_max", own.http_bodies_bytes_max, bodies);
         check.range("limits.deadline_ms_max", own.deadline_ms_max, 1..=600_000);
         check.that(own.deadline_ms_default >= 1, "limits.deadline_ms_default", || {
             "must be at least 1".to_owned()

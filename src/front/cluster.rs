@@ -104,7 +104,11 @@ pub async fn run_health(
 /// # Errors
 /// If the first node cannot be asked; others that fail are reported within.
 pub async fn gather(http_addr: &str, timeout: Duration) -> anyhow::Result<ClusterStatus> {
-    let first = fetch(http_addr, timeout).await?;
+    Ok(gather_from(fetch(http_addr, timeout).await?, timeout).await)
+}
+
+/// Asks every other node of the table on one node's page. Those that fail are reported within.
+pub async fn gather_from(first: StatusPage, timeout: Duration) -> ClusterStatus {
     let asked = first.table.nodes.iter().filter(|node| node.node != first.status.node);
     let others = join_all(asked.map(|node| async move {
         let page = fetch(&node.http_addr, timeout).await;
@@ -126,7 +130,7 @@ pub async fn gather(http_addr: &str, timeout: Duration) -> anyhow::Result<Cluste
         });
     }
     nodes.sort_by_key(|report| report.node);
-    Ok(ClusterStatus { table, nodes })
+    ClusterStatus { table, nodes }
 }
 
 /// One node's page.

@@ -14,8 +14,10 @@ pub struct FrontLimits {
     pub value_bytes_max: usize,
     /// Longest time to live, milliseconds.
     pub ttl_ms_max: u64,
-    /// Largest gRPC message, bytes.
+    /// Largest gRPC message, and largest JSON body of HTTP, bytes.
     pub message_bytes_max: usize,
+    /// Bodies of HTTP requests that are being read, bytes of all together.
+    pub http_bodies_bytes_max: usize,
     /// Operations in flight on one `Pipeline` stream.
     pub pipeline_in_flight_max: usize,
     /// Bytes of keys and values in flight on one `Pipeline` stream, not counting the request that
@@ -57,6 +59,7 @@ impl Default for FrontLimits {
             value_bytes_max: limits::VALUE_BYTES_MAX,
             ttl_ms_max: limits::TTL_MS_MAX,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
+            http_bodies_bytes_max: limits::HTTP_BODIES_BYTES_MAX,
             pipeline_in_flight_max: limits::PIPELINE_IN_FLIGHT_MAX,
             pipeline_bytes_max: limits::PIPELINE_BYTES_MAX,
             deadline_ms_default: limits::DEADLINE_MS_DEFAULT,

@@ -106,7 +106,7 @@ async fn serve_router<S: Execute>(
         .await
 }
 
-/// Serves the admin pages on `listener` until `cancel` is cancelled.
+/// Serves `/cache` and the pages for operators on `listener` until `cancel` is cancelled.
 pub fn serve_http<S: Execute>(
     listener: TcpListener,
     service: Arc<S>,
@@ -115,7 +115,7 @@ pub fn serve_http<S: Execute>(
     cancel: CancellationToken,
 ) -> DoorHandle {
     let listener = Listener::new(listener, "http", None, limits, metrics, cancel.clone());
-    let router = http::router(service, Arc::clone(metrics)).layer(middleware::from_fn(visited));
+    let router = http::router(service, limits, metrics).layer(middleware::from_fn(visited));
     let router = router.into_make_service_with_connect_info::<Visitor>();
     spawn("http door", async move {
         let stopped = cancel.clone().cancelled_owned();

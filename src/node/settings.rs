@@ -92,6 +92,7 @@ pub(super) fn front_limits(config: &Config) -> FrontLimits {
         value_bytes_max: from.value_bytes_max,
         ttl_ms_max: from.ttl_ms_max,
         message_bytes_max: from.message_bytes_max,
+        http_bodies_bytes_max: from.http_bodies_bytes_max,
         pipeline_in_flight_max: from.pipeline_in_flight_max,
         pipeline_bytes_max: from.pipeline_bytes_max,
         deadline_ms_default: from.deadline_ms_default,

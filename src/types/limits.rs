@@ -95,6 +95,12 @@ pub const PEER_QUEUE_MAX: usize = 8 * 1024;
 
 /// Largest gRPC message at the front door, bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bodies of HTTP requests that a node is reading, bytes of all together.
+pub const HTTP_BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Arrays and objects within each other in a JSON value, as deep as common parsers follow them.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Longest `Idempotency-Key`, bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Requests in flight on one `Pipeline` stream.
 pub const PIPELINE_IN_FLIGHT_MAX: usize = 1024;
 /// Bytes of keys and values in flight on one `Pipeline` stream, not counting the request that
@@ -178,6 +184,7 @@ const _: () = assert!(VALUE_BYTES_MAX < RESP_BULK_BYTES_MAX);
 const _: () = assert!(RESP_BULK_BYTES_MAX <= RESP_REQUEST_BYTES_MAX);
 const _: () = assert!(RESP_REQUEST_BYTES_MAX <= RESP_BUFFERS_BYTES_MAX);
 const _: () = assert!(RESP_OUTPUT_BYTES_MAX <= RESP_BUFFERS_BYTES_MAX);
+const _: () = assert!(MESSAGE_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
 const _: () = assert!(DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX);
 // A session is one record of a snapshot, and a chunk travels in one frame.
 const _: () = assert!(
