@@ -14,7 +14,7 @@ use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -25,6 +25,7 @@ const DOCUMENTS: [&str; 12] = [
     "docs/memory.md",
     "docs/overload.md",
     "docs/performance.md",
+    "docs/resp.md",
     "docs/glossary.md",
     "docs/adr/README.md",
 ];

@@ -13,8 +13,8 @@ use super::query_record::{get_query, put_query, query_bytes};
 use crate::types::limits::{FLOAT_BYTES_MAX, TRANSACTION_OPERATIONS_MAX};
 use crate::types::wire::{Error, get_u8, get_u64, get_varint, put_varint};
 use crate::types::{
-    Append, Command, Delete, Expire, ExpireCondition, Increment, IncrementFloat, Set, SetRange,
-    Step, Transaction, Version, Watch,
+    Append, Command, CopyKey, Delete, Expire, ExpireCondition, Increment, IncrementFloat, Set,
+    SetRange, Step, Transaction, Version, Watch,
 };
 
 const COMMAND_SET: u8 = 1;
@@ -31,6 +31,8 @@ const COMMAND_APPEND: u8 = 11;
 const COMMAND_SET_RANGE: u8 = 12;
 const COMMAND_TRANSACTION: u8 = 13;
 const COMMAND_FLUSH: u8 = 14;
+const COMMAND_COPY: u8 = 24;
+const COMMAND_RENAME: u8 = 25;
 
 const STEP_WRITE: u8 = 1;
 const STEP_READ: u8 = 2;
@@ -47,6 +49,7 @@ pub fn command_bytes(command: &Command) -> usize {
             Command::Append(append) => append.key.len() + append.value.data.len(),
             Command::SetRange(range) => range.key.len() + range.value.data.len(),
             Command::IncrementFloat(increment) => increment.key.len() + increment.delta.len(),
+            Command::Copy(copy) | Command::Rename(copy) => copy.key.len() + copy.to.len(),
             Command::Transaction(transaction) => transaction_bytes(transaction),
             other => other.key().map_or(0, Bytes::len),
         }
@@ -101,6 +104,8 @@ pub fn put_command(out: &mut BytesMut, command: &Command) {
             put_varint(out, *bytes_max);
         }
         Command::Flush => out.put_u8(COMMAND_FLUSH),
+        Command::Copy(copy) => put_copy(out, COMMAND_COPY, copy),
+        Command::Rename(copy) => put_copy(out, COMMAND_RENAME, copy),
     }
 }
 
@@ -142,6 +147,8 @@ fn get_plain_command(tag: u8, input: &mut Bytes) -> Result<Command, Error> {
         COMMAND_TICK => Command::Tick,
         COMMAND_SET_LIMIT => Command::SetLimit { bytes_max: get_varint(input, "limit")? },
         COMMAND_FLUSH => Command::Flush,
+        COMMAND_COPY => Command::Copy(get_copy(input)?),
+        COMMAND_RENAME => Command::Rename(get_copy(input)?),
         tag => return Err(Error::Tag { what: "command", tag: u64::from(tag) }),
     })
 }
@@ -235,6 +242,17 @@ fn put_delete(out: &mut BytesMut, tag: u8, delete: &Delete) {
 
 fn get_delete(input: &mut Bytes) -> Result<Delete, Error> {
     Ok(Delete { key: get_key(input)?, condition: get_condition(input)? })
+}
+
+fn put_copy(out: &mut BytesMut, tag: u8, copy: &CopyKey) {
+    out.put_u8(tag);
+    put_key(out, &copy.key);
+    put_key(out, &copy.to);
+    put_condition(out, copy.condition);
+}
+
+fn get_copy(input: &mut Bytes) -> Result<CopyKey, Error> {
+    Ok(CopyKey { key: get_key(input)?, to: get_key(input)?, condition: get_condition(input)? })
 }
 
 fn put_expire(out: &mut BytesMut, tag: u8, expire: &Expire) {

@@ -6,8 +6,8 @@ use super::*;
 use crate::types::limits::*;
 
 use crate::types::{
-    Append, Command, Condition, Delete, Expire, ExpireCondition, Expiry, Increment, IncrementFloat,
-    Query, Set, SetRange, Step, Transaction, Value, ValueKind, Version, Watch,
+    Append, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Increment,
+    IncrementFloat, Query, Set, SetRange, Step, Transaction, Value, ValueKind, Version, Watch,
 };
 
 fn any_bytes() -> impl Strategy<Value = Bytes> {
@@ -61,6 +61,13 @@ fn any_keyed() -> impl Strategy<Value = Command> {
     };
     let delete =
         || (any_bytes(), any_condition()).prop_map(|(key, condition)| Delete { key, condition });
+    let copy = || {
+        (any_bytes(), any_bytes(), any_condition()).prop_map(|(key, to, condition)| CopyKey {
+            key,
+            to,
+            condition,
+        })
+    };
     prop_oneof![
         4 => set().prop_map(Command::Set),
         2 => set().prop_map(Command::GetSet),
@@ -74,6 +81,8 @@ fn any_keyed() -> impl Strategy<Value = Command> {
             .prop_map(|(key, delta)| Command::IncrementFloat(IncrementFloat { key, delta })),
         1 => (any_bytes(), any_value())
             .prop_map(|(key, value)| Command::Append(Append { key, value })),
+        1 => copy().prop_map(Command::Copy),
+        1 => copy().prop_map(Command::Rename),
         1 => (any_bytes(), any::<u64>(), any_value())
             .prop_map(|(key, offset, value)| Command::SetRange(SetRange { key, offset, value })),
     ]
@@ -213,6 +222,7 @@ fn golden_bytes_of_later_commands() {
             Step::Read(Query::GetRange { key: key.clone(), start: 0, end: -1 }),
         ],
     };
+    let copy = |condition| CopyKey { key: key.clone(), to: Bytes::from_static(b"t"), condition };
     let increment_float = IncrementFloat { key: key.clone(), delta: Bytes::from_static(b".5") };
     let golden = [
         (Command::GetSet(set), "05016b0101760302"),
@@ -237,6 +247,8 @@ fn golden_bytes_of_later_commands() {
              0203016b0000000000000000ffffffffffffffff",
         ),
         (Command::Flush, "0e"),
+        (Command::Copy(copy(Condition::Always)), "18016b017400"),
+        (Command::Rename(copy(Condition::IfAbsent)), "19016b017401"),
     ];
     for (command, hex) in golden {
         let write = Write { request_id: None, command };

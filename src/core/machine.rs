@@ -187,6 +187,8 @@ impl Machine {
             Command::Tick => Reply::Done,
             Command::SetLimit { bytes_max } => self.set_limit(*bytes_max),
             Command::Flush => self.flush(),
+            Command::Copy(copy) => self.copy(copy, version),
+            Command::Rename(copy) => self.rename(copy, version),
         }
     }
 

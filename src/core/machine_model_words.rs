@@ -5,14 +5,15 @@ use super::machine::{decimal_sum, entry_bytes_max};
 use super::machine_model::{Model, ModelEntry};
 use super::slot::slot_of;
 use crate::types::{
-    Answer, Append, Command, Condition, Delete, Expire, ExpireCondition, Expiry, Found, Meta,
-    Query, Refusal, Reply, RoutingEpoch, Set, SetRange, Step, Transaction, Value, ValueKind,
+    Answer, Append, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Found,
+    Meta, Query, Refusal, Reply, RoutingEpoch, Set, SetRange, Step, Transaction, Value, ValueKind,
     Version,
 };
 
 impl Model {
     pub(super) fn execute(&mut self, command: &Command, version: u64) -> Reply {
-        if command.key().is_some_and(|key| !self.owned.contains(slot_of(key))) {
+        let mut keys = command.key().into_iter().chain(command.target());
+        if keys.any(|key| !self.owned.contains(slot_of(key))) {
             return Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(0) });
         }
         match command {
@@ -62,6 +63,8 @@ impl Model {
                 }
                 self.splice(key, *offset as usize, value, version)
             }
+            Command::Copy(copy) => self.copy(copy, version, false),
+            Command::Rename(copy) => self.copy(copy, version, true),
             Command::Transaction(transaction) => self.transaction(transaction, version),
             Command::Tick => Reply::Done,
             Command::SetLimit { bytes_max } => {
@@ -82,6 +85,7 @@ impl Model {
     fn transaction(&mut self, transaction: &Transaction, version: u64) -> Reply {
         let mut keys: Vec<_> = transaction.watches.iter().map(|watch| &watch.key).collect();
         keys.extend(transaction.steps.iter().filter_map(Step::key));
+        keys.extend(transaction.steps.iter().filter_map(Step::target));
         if keys.into_iter().any(|key| !self.owned.contains(slot_of(key))) {
             return Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(0) });
         }
@@ -255,6 +259,26 @@ impl Model {
         if get { Reply::Taken(old) } else { Reply::Deleted { version: old.version } }
     }
 
+    fn copy(&mut self, copy: &CopyKey, version: u64, rename: bool) -> Reply {
+        self.reap(&copy.key);
+        let Some(from) = self.entries.get(&copy.key[..]).cloned() else { return Reply::NotFound };
+        if self.fails(&copy.to, copy.condition) {
+            let current = self.entries.get(&copy.to[..]).map(|e| Version(e.version));
+            return Reply::ConditionFailed { current };
+        }
+        if copy.key == copy.to {
+            return Reply::Set { version: Version(from.version) };
+        }
+        if let Some(refusal) = self.too_large(&copy.to, from.value.data.len()) {
+            return refusal;
+        }
+        if rename {
+            self.forget(&copy.key);
+        }
+        self.put(&copy.to, ModelEntry { version, ..from });
+        Reply::Set { version: Version(version) }
+    }
+
     fn expire(&mut self, expire: &Expire, version: u64, get: bool) -> Reply {
         self.reap(&expire.key);
         let Some(entry) = self.entries.get(&expire.key[..]).cloned() else {
@@ -280,7 +304,9 @@ impl Model {
                 false => Reply::Deleted { version: old.version },
             };
         }
-        let version = if expire.expiry == Expiry::Keep { entry.version } else { version };
+        let persists = expire.expiry == Expiry::Never && kept == NEVER;
+        let same = expire.expiry == Expiry::Keep || persists;
+        let version = if same { entry.version } else { version };
         let entry = ModelEntry { deadline_ms: new, version, ..entry };
         let (now, ends) = (self.found(&entry), (new != NEVER).then_some(new));
         self.entries.insert(expire.key.to_vec(), entry);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::keyspace::Keyspace;
 use super::machine_tests::SEED;
 use crate::types::{
-    Append, Batch, Command, Condition, Delete, Expire, ExpireCondition, Expiry, Increment,
+    Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Increment,
     IncrementFloat, Query, RequestId, Set, SetRange, Step, Transaction, Value, ValueKind, Version,
     Watch, Write,
 };
@@ -78,6 +78,13 @@ pub(super) fn keyed() -> impl Strategy<Value = Command> {
         let delta = format!("{}", f64::from(quarters) / 4.0);
         IncrementFloat { key: key.into(), delta: delta.into() }
     });
+    let copy = || {
+        (key(), key(), condition()).prop_map(|(key, to, condition)| CopyKey {
+            key: key.into(),
+            to: to.into(),
+            condition,
+        })
+    };
     prop_oneof![
         20 => set().prop_map(Command::Set),
         5 => set().prop_map(Command::GetSet),
@@ -85,6 +92,8 @@ pub(super) fn keyed() -> impl Strategy<Value = Command> {
         3 => delete().prop_map(Command::GetDelete),
         4 => any_expire().prop_map(Command::Expire),
         3 => any_expire().prop_map(Command::GetExpire),
+        3 => copy().prop_map(Command::Copy),
+        3 => copy().prop_map(Command::Rename),
         4 => increment.prop_map(Command::Increment),
         3 => float.prop_map(Command::IncrementFloat),
         3 => (key(), value())

@@ -76,6 +76,8 @@ kinds! {
     Scan = "scan",
     Size = "size",
     Flush = "flush",
+    Copy = "copy",
+    Rename = "rename",
     Lock = "lock",
     Renew = "renew",
     Unlock = "unlock",

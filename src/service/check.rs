@@ -57,6 +57,7 @@ impl Limits {
             return invalid("command", format!("{} is no operation of a client", command.name()));
         };
         self.check_key(key)?;
+        command.target().map_or(Ok(()), |target| self.check_key(target))?;
         match command {
             Command::Set(set) | Command::GetSet(set) => {
                 self.check_value(&set.value)?;
@@ -82,6 +83,8 @@ impl Limits {
             Command::Delete(_)
             | Command::GetDelete(_)
             | Command::Increment(_)
+            | Command::Copy(_)
+            | Command::Rename(_)
             | Command::IncrementFloat(_)
             | Command::Tick
             | Command::SetLimit { .. }

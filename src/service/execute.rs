@@ -15,6 +15,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::admission::Admission;
@@ -29,6 +30,7 @@ use super::request_ids::RequestIds;
 use super::router::Router;
 use super::status::{self, StatusSource};
 use super::unit::{Caller, Unit};
+use crate::core::slot::slot_of;
 use crate::core::table::RoutingTable;
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, now};
@@ -156,6 +158,7 @@ impl<G: LocalGroup> Inner<G> {
         let caller = Caller { request_id, deadline, trace };
         match operation {
             Operation::Write(command) => {
+                self.one_shard(command.key(), command.target())?;
                 let unit = Unit::write(command, caller)?;
                 self.run(&unit).await.map(Response::from)
             }
@@ -168,6 +171,16 @@ impl<G: LocalGroup> Inner<G> {
             Operation::Scan(scan) => Box::pin(self.scan(scan, caller)).await,
             Operation::Size { consistency } => Box::pin(self.size(consistency, caller)).await,
             Operation::Flush => Box::pin(self.flush(caller)).await,
+        }
+    }
+
+    /// Refuses what is about two keys of several shards. A slot that moves later makes the machine refuse.
+    pub(super) fn one_shard(&self, key: Option<&Bytes>, to: Option<&Bytes>) -> Result<(), Error> {
+        let (Some(key), Some(to)) = (key, to) else { return Ok(()) };
+        let table = self.router.table();
+        match table.owner(slot_of(key)) == table.owner(slot_of(to)) {
+            true => Ok(()),
+            false => Err(Reason::CrossShard { shards: 2 }.into()),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::types::metrics::Metrics;
 use crate::types::{Answer, Error, Reason, Reply};
 
 /// Every name that `Operation::name` gives to what passes the checks.
-const OPERATIONS: [&str; 18] = [
+const OPERATIONS: [&str; 20] = [
     "get",
     "set",
     "delete",
@@ -25,6 +25,8 @@ const OPERATIONS: [&str; 18] = [
     "scan",
     "size",
     "flush",
+    "copy",
+    "rename",
 ];
 
 /// Handles resolved once, so that counting costs no look-up of labels.

@@ -29,6 +29,7 @@ pub use execute::{Parts, Service};
 pub use local_group::LocalGroup;
 pub use options::{ForwardLimits, Options};
 pub use registry::Registry;
+pub use spread::cursor_at;
 pub use status::StatusSource;
 
 #[cfg(test)]

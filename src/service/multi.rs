@@ -27,12 +27,16 @@ impl<G: LocalGroup> Inner<G> {
         }
         let mut parts: BTreeMap<ShardId, Vec<(usize, Step)>> = BTreeMap::new();
         let count = steps.len();
+        let mut results: Vec<Option<Result<Response, Error>>> = vec![None; count];
         for (at, step) in steps.into_iter().enumerate() {
+            if let Err(error) = self.one_shard(step.key(), step.target()) {
+                results[at] = Some(Err(error));
+                continue;
+            }
             let slot = slot_of_step(&step)?;
             parts.entry(shard_of(slot)).or_default().push((at, step));
         }
         let parts = parts.into_values().map(|part| self.part(part, consistency, caller));
-        let mut results: Vec<Option<Result<Response, Error>>> = vec![None; count];
         for (at, result) in join_all(parts).await.into_iter().flatten() {
             results[at] = Some(result);
         }
@@ -48,8 +52,9 @@ impl<G: LocalGroup> Inner<G> {
         shard_of: impl Fn(Slot) -> ShardId,
     ) -> Result<Response, Error> {
         let stepped = steps.iter().map(slot_of_step);
+        let targets = steps.iter().filter_map(Step::target).map(|key| Ok(slot_of(key)));
         let watched = watches.iter().map(|watch| Ok(slot_of(&watch.key)));
-        let slots = stepped.chain(watched).collect::<Result<Vec<Slot>, Error>>()?;
+        let slots = stepped.chain(targets).chain(watched).collect::<Result<Vec<Slot>, Error>>()?;
         let shards: std::collections::BTreeSet<ShardId> =
             slots.iter().map(|slot| shard_of(*slot)).collect();
         let Some(slot) = slots.first() else { return Ok(Response::Multi(Vec::new())) };

@@ -327,6 +327,38 @@ async fn a_flush_that_reached_some_shards_is_unknown() {
     assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
 }
 
+/// Two keys of one operation belong to one shard; what does not is refused alone.
+#[tokio::test(start_paused = true)]
+async fn a_rename_across_shards_is_refused_and_nothing_else() {
+    let pair = Pair::new();
+    let [a, b] = keys();
+    let same = format!("{{{a}}}");
+    let rename = |to: &str| {
+        let (key, to) = (Bytes::from(a.clone()), Bytes::from(to.to_owned()));
+        Command::Rename(CopyKey { key, to, condition: Condition::Always })
+    };
+    for node in [0, 1] {
+        pair.ask(node, Operation::Write(set(&a, "1"))).await.unwrap();
+        let writes = pair.writes();
+        let across = pair.ask(node, Operation::Write(rename(&b))).await.unwrap_err();
+        assert_eq!(across.reason, Reason::CrossShard { shards: 2 });
+        let among = atomic(vec![read(&a), write(rename(&b))], Vec::new());
+        let across = pair.ask(node, among).await.unwrap_err();
+        assert_eq!(across.reason, Reason::CrossShard { shards: 2 });
+        assert_eq!(pair.writes(), writes);
+        let steps = vec![read(&a), write(rename(&b)), write(rename(&same)), read(&a), read(&same)];
+        let results = results(pair.ask(node, multi(steps)).await.unwrap());
+        assert_eq!(value(&results[0]).as_deref(), Some(&b"1"[..]));
+        let refused = results[1].as_ref().unwrap_err();
+        assert_eq!(refused.reason, Reason::CrossShard { shards: 2 });
+        assert!(matches!(results[2], Ok(Response::Written(Reply::Set { .. }))));
+        assert_eq!(value(&results[3]), None);
+        assert_eq!(value(&results[4]).as_deref(), Some(&b"1"[..]));
+    }
+    let empty = pair.ask(0, Operation::Write(rename(""))).await.unwrap_err();
+    assert!(matches!(empty.reason, Reason::InvalidArgument { field: "key", .. }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_past_a_limit_is_refused_by_the_name_of_its_field() {
     let pair = Pair::new();

@@ -47,6 +47,11 @@ fn owners_of(table: &RoutingTable) -> u16 {
     (xxh3_64(&owners) >> 49) as u16
 }
 
+/// A cursor from which a scan begins in the middle: at this position of this shard.
+pub fn cursor_at(table: &RoutingTable, shard: ShardId, position: u32) -> u64 {
+    Cursor { owners: owners_of(table), shard, position }.number()
+}
+
 impl<G: LocalGroup> Inner<G> {
     /// Shard after shard, in each by position. When slots have moved since the last call it begins
     /// again: a key that moved must not be missed, and may be found twice.

@@ -62,10 +62,14 @@ pub enum Command {
     Transaction(Transaction),
     /// Remove every key of the group.
     Flush,
+    /// Copy a key to another one, with its deadline.
+    Copy(CopyKey),
+    /// The same, and the first one is gone.
+    Rename(CopyKey),
 }
 
 impl Command {
-    /// The one key it works on; `None` if it is not about one key.
+    /// The key it works on, the first if there are two; `None` if it is not about one key.
     pub fn key(&self) -> Option<&Bytes> {
         match self {
             Command::Set(set) | Command::GetSet(set) => Some(&set.key),
@@ -75,9 +79,18 @@ impl Command {
             Command::IncrementFloat(increment) => Some(&increment.key),
             Command::Append(append) => Some(&append.key),
             Command::SetRange(set_range) => Some(&set_range.key),
+            Command::Copy(copy) | Command::Rename(copy) => Some(&copy.key),
             Command::Tick | Command::SetLimit { .. } | Command::Transaction(_) | Command::Flush => {
                 None
             }
+        }
+    }
+
+    /// The other key it works on, of the same shard; `None` for what is about one key.
+    pub fn target(&self) -> Option<&Bytes> {
+        match self {
+            Command::Copy(copy) | Command::Rename(copy) => Some(&copy.to),
+            _ => None,
         }
     }
 
@@ -91,13 +104,14 @@ impl Command {
         }
     }
 
-    /// Bytes of key and value.
+    /// Bytes of keys and value.
     pub fn payload_bytes(&self) -> usize {
         let value = match self {
             Command::Set(set) | Command::GetSet(set) => set.value.data.len(),
             Command::Append(append) => append.value.data.len(),
             Command::SetRange(range) => range.value.data.len(),
             Command::IncrementFloat(increment) => increment.delta.len(),
+            Command::Copy(copy) | Command::Rename(copy) => copy.to.len(),
             _ => 0,
         };
         self.key().map_or(0, Bytes::len) + value
@@ -128,6 +142,8 @@ impl Command {
             Command::SetRange(_) => "set_range",
             Command::Transaction(_) => "transaction",
             Command::Flush => "flush",
+            Command::Copy(_) => "copy",
+            Command::Rename(_) => "rename",
         }
     }
 }
@@ -210,6 +226,18 @@ pub struct SetRange {
     pub offset: u64,
     /// What to put there. The value stays text only if both are and the result is UTF-8.
     pub value: Value,
+}
+
+/// Copy a key to another one, or rename it. Value and deadline are those of the first; its version is
+/// new. To itself it changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyKey {
+    /// 1..=`limits.key_bytes_max` bytes.
+    pub key: Bytes,
+    /// 1..=`limits.key_bytes_max` bytes; of the same shard.
+    pub to: Bytes,
+    /// What must hold of `to` at apply.
+    pub condition: Condition,
 }
 
 /// A value: bytes and how they were given, so that text is read back as text.

@@ -24,6 +24,8 @@ pub const FLOAT_BYTES_MAX: usize = 512;
 pub const SCAN_KEYS_MAX: u32 = 4 * 1024;
 /// Bytes of keys in one answer of a scan, not counting the keys that cross the line.
 pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of keys in one answer of `KEYS`, counting 32 for each; past them it is refused.
+pub const KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest pattern of a scan, bytes.
 pub const PATTERN_BYTES_MAX: usize = 1024;
 

@@ -14,7 +14,7 @@ pub mod transaction;
 pub mod wire;
 
 pub use command::{
-    Append, Batch, Command, Condition, Delete, Expire, ExpireCondition, Expiry, Increment,
+    Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Increment,
     IncrementFloat, Set, SetRange, Value, ValueKind, Write, positions,
 };
 pub use error::{Error, Outcome, Reason};

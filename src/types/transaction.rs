@@ -38,7 +38,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The key it works on; `None` for what may not stand in a transaction.
+    /// The key it works on, the first if there are two; `None` for what may not stand in a transaction.
     pub fn key(&self) -> Option<&Bytes> {
         match self {
             Step::Write(command) => command.key(),
@@ -46,7 +46,15 @@ impl Step {
         }
     }
 
-    /// Bytes of key and value.
+    /// The other key it works on, if there are two.
+    pub fn target(&self) -> Option<&Bytes> {
+        match self {
+            Step::Write(command) => command.target(),
+            Step::Read(_) => None,
+        }
+    }
+
+    /// Bytes of keys and value.
     pub fn payload_bytes(&self) -> usize {
         match self {
             Step::Write(command) => command.payload_bytes(),

@@ -76,20 +76,51 @@ pub struct Context<'a> {
     pub consistency: Consistency,
 }
 
+impl Plan {
+    /// One step and how its answer is shown.
+    pub fn one(
+        step: Step,
+        render: impl FnOnce(Result<Response, Error>) -> RespValue + Send + 'static,
+    ) -> Plan {
+        Plan::Step { step, render: Box::new(render) }
+    }
+
+    /// Several steps and how their answers are shown.
+    pub fn many(
+        steps: Vec<Step>,
+        render: impl FnOnce(&mut dyn Iterator<Item = Result<Response, Error>>) -> RespValue
+        + Send
+        + 'static,
+    ) -> Plan {
+        Plan::Steps { steps, render: Box::new(render) }
+    }
+
+    /// An operation of its own and how its answer is shown.
+    pub fn operation(
+        operation: Operation,
+        render: impl FnOnce(Result<Response, Error>) -> RespValue + Send + 'static,
+    ) -> Plan {
+        Plan::Operation { operation, render: Box::new(render) }
+    }
+}
+
 /// Translates a data command. `args[0]` is its name; the case does not matter. `None` if it is not a
 /// data command (but one of the connection, the server or the cluster, or unknown).
 ///
 /// # Errors
 /// Redis's error, text for text, where the arguments are wrong; ours where they are past a limit.
 pub fn plan(args: &[Bytes], context: &Context<'_>) -> Option<Result<Plan, RespValue>> {
-    let command = table::find(args.first()?)?;
-    let translate = words::translation(command.name)?;
-    Some(command.check_arity(args.len()).and_then(|()| translate(args, context)))
+    let at = table::position(args.first()?)?;
+    let translate = words::translation(at)?;
+    let checked = table::COMMANDS[at].resolve(args);
+    Some(checked.and_then(|command| translate(command, args, context)))
 }
 
 /// The keys a command names, in their order (for `MOVED`, `CROSSSLOT` and `COMMAND GETKEYS`); none if
 /// it is unknown or its arity is wrong.
 pub fn keys(args: &[Bytes]) -> Vec<&Bytes> {
-    let found = args.first().and_then(|name| table::find(name));
-    found.map_or_else(Vec::new, |command| command.keys(args))
+    match table::resolve(args) {
+        Some(Ok(command)) => command.keys(args),
+        Some(Err(_)) | None => Vec::new(),
+    }
 }

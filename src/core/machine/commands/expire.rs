@@ -1,5 +1,6 @@
 //! `Expire` and `GetExpire`: when a key ends, as `EXPIRE`, `EXPIREAT`, `PERSIST`, `TOUCH` and `GETEX`
-//! of Redis have it. A new deadline is a new version (`WATCH` of Redis sees it too); `Keep` is not.
+//! of Redis have it. A new deadline is a new version (`WATCH` of Redis sees it too); `Keep` is not, nor is none where
+//! there was none.
 
 use crate::core::keyspace::{EntryId, NEVER};
 use crate::core::machine::Machine;
@@ -52,7 +53,8 @@ impl Machine {
             self.remove(id);
             return Ok(Retimed::Gone(found));
         }
-        if expire.expiry == Expiry::Keep {
+        let persists = expire.expiry == Expiry::Never && kept_ms == NEVER;
+        if expire.expiry == Expiry::Keep || persists {
             self.before_change(id);
             self.promote(id, old_version);
         } else {
@@ -109,6 +111,9 @@ mod tests {
         let reply = run(&mut machine, expire(Expiry::Never, Always));
         assert_eq!(reply, Reply::Expires { version: version(&machine, "k"), deadline_ms: None });
         assert_eq!(ends(&machine), None);
+        let before = version(&machine, "k");
+        run(&mut machine, expire(Expiry::Never, Always));
+        assert_eq!(version(&machine, "k"), before, "nothing changed");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Each checks its precondition here, at apply, and changes the machine through `store` alone.
 
 mod append;
+mod copy;
 mod decimal;
 mod delete;
 mod expire;

@@ -17,7 +17,9 @@ impl Machine {
             step.key()
                 .expect("a step is about one key: the decoder and the door let no other through")
         });
-        if let Some(refusal) = watched.chain(stepped).find_map(|key| self.not_owned(key)) {
+        let targets = transaction.steps.iter().filter_map(Step::target);
+        let mut keys = watched.chain(stepped).chain(targets);
+        if let Some(refusal) = keys.find_map(|key| self.not_owned(key)) {
             return Reply::Refused(refusal);
         }
         for (watch, at) in transaction.watches.iter().zip(0..) {
