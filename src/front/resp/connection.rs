@@ -56,11 +56,15 @@ impl<S: Execute> Connected<S> {
     pub(super) async fn serve(mut self) {
         let end = self.work().await;
         if let Ok(end) = end {
+            let mut refused = false;
             if let End::Refused(text) = end {
                 self.wire.output.put(RespValue::Error(text), self.session.protocol);
+                refused = true;
             }
             // A client that went away takes no farewell.
-            let _ = self.wire.close().await;
+            if self.wire.close().await.is_ok() && refused {
+                self.wire.linger().await;
+            }
         }
         self.set_busy(false);
     }

@@ -10,8 +10,8 @@ use std::collections::{HashSet, VecDeque};
 use bytes::Bytes;
 
 use super::dispatch::{self, Turn};
-use super::fault::fault;
-use super::plan::{Plan, RenderAll, RenderOne};
+use super::pending::{Pending, lacking};
+use super::plan::Plan;
 use super::serve::Resp;
 use super::session::Session;
 use super::transaction;
@@ -39,18 +39,11 @@ pub(super) struct Pipeline<'a, S> {
 
 /// A command that was taken up.
 struct Slot {
-    reply: Reply,
+    reply: Pending,
     /// What its client spoke then.
     protocol: Protocol,
     /// Its reply is not wanted.
     silent: bool,
-}
-
-/// How its reply comes about.
-enum Reply {
-    Done(RespValue),
-    One(RenderOne),
-    All(RenderAll),
 }
 
 impl<'a, S: Execute> Pipeline<'a, S> {
@@ -93,41 +86,42 @@ impl<'a, S: Execute> Pipeline<'a, S> {
 
     async fn turn(&mut self, turn: Turn) {
         let reply = match turn {
-            Turn::Reply(value) => Reply::Done(value),
-            Turn::Plan(Plan::Reply(value)) => Reply::Done(value),
+            Turn::Reply(value) => Pending::Done(value),
+            Turn::Plan(Plan::Reply(value)) => Pending::Done(value),
             Turn::Plan(Plan::Step { step, render }) => {
                 self.steps.push(step);
-                Reply::One(render)
+                Pending::One(render)
             }
             Turn::Plan(Plan::Steps { steps, render }) => {
+                let count = steps.len();
                 self.steps.extend(steps);
-                Reply::All(render)
+                Pending::All(render, count)
             }
             Turn::Plan(Plan::Operation { operation, render }) => {
                 self.flush().await;
-                Reply::Done(render(self.execute(operation).await))
+                Pending::Done(render(self.execute(operation).await))
             }
             Turn::Plan(Plan::Procedure(procedure)) => {
                 self.flush().await;
                 let call = self.call();
-                Reply::Done(Box::pin(procedure.run(&self.resp.door, call)).await)
+                Pending::Done(Box::pin(procedure.run(&self.resp.door, call)).await)
             }
             Turn::Switch(switch) => {
                 self.flush().await;
-                Reply::Done(switch(self.session))
+                Pending::Done(switch(self.session))
             }
             Turn::Watch(keys) => {
                 self.flush().await;
-                Reply::Done(Box::pin(transaction::watch(self, keys)).await)
+                Pending::Done(Box::pin(transaction::watch(self, keys)).await)
             }
             Turn::Exec => {
                 self.flush().await;
-                Reply::Done(Box::pin(transaction::exec(self)).await)
+                Pending::Done(Box::pin(transaction::exec(self)).await)
             }
             Turn::Sleep(time) => {
                 self.flush().await;
                 tokio::time::sleep(time).await;
-                Reply::Done(RespValue::OK)
+                Pending::Done(RespValue::OK)
             }
         };
         let (protocol, silent) = (self.session.protocol, self.session.is_silent());
@@ -141,11 +135,7 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         let mut results = results.into_iter();
         let (slots, before) = (self.slots.len(), self.output.len());
         for Slot { reply, protocol, silent } in self.slots.drain(..) {
-            let value = match reply {
-                Reply::Done(value) => value,
-                Reply::One(render) => render(results.next().unwrap_or_else(|| Err(lacking()))),
-                Reply::All(render) => render(&mut results),
-            };
+            let value = reply.show(&mut results);
             if !silent {
                 self.output.put(value, protocol);
             }
@@ -235,17 +225,4 @@ fn shows(part: &[Step]) -> Vec<(usize, Step)> {
         }
     }
     shows
-}
-
-/// Results are as many as steps; if they were not, nobody could say whose are missing.
-pub(super) fn lacking() -> Error {
-    Reason::Internal { detail: "a result is missing".to_owned() }.into()
-}
-
-/// The reply to an operation that was expected to answer something else.
-pub(super) fn odd(result: Result<Response, Error>) -> RespValue {
-    match result {
-        Ok(_) => fault(&lacking()),
-        Err(error) => fault(&error),
-    }
 }
