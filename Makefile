@@ -31,6 +31,8 @@ BINARY ?=
 COMPOSE ?= $(shell if docker compose version > /dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 # 1: `make down` removes the data too.
 VOLUMES ?=
+# Seconds that make fuzz spends on each target.
+FUZZ_S ?= 600
 # Where cargo puts the binary of $(PROFILE); sets `binary`.
 BUILD = $(CARGO) build --profile $(PROFILE) --locked; \
 	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
@@ -38,7 +40,7 @@ BUILD = $(CARGO) build --profile $(PROFILE) --locked; \
 # alive PID NODE: true if that process lives and is that node (a number may have been given anew).
 ALIVE = alive() { kill -0 "$$1" 2>/dev/null && [[ "$$(ps -p "$$1" -o args=)" == *"$(RUN_DIR)/node$$2.toml"* ]]; }
 
-.PHONY: help run test verify start-cluster stop-cluster image up down bench bench-table
+.PHONY: help run test fuzz verify start-cluster stop-cluster image up down bench bench-table
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -49,6 +51,9 @@ run: ## Run a cluster of three nodes in one process, in the foreground
 
 test: ## Run every test
 	@$(CARGO) test --workspace --locked
+
+fuzz: ## Random input for every parser, FUZZ_S seconds each (600)
+	@RAFTCACHE_FUZZ_S="$(FUZZ_S)" $(CARGO) test --release --locked --test fuzz -- --nocapture --test-threads 2
 
 verify: ## Formatting, lints, tidiness, tests; changes no file of the tree
 	@echo "== formatting"

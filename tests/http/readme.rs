@@ -5,7 +5,8 @@ use std::process::Command;
 
 /// The commands, one a line, with what the README says they print.
 pub fn commands() -> Vec<(String, Option<String>)> {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let block = readme.split("<!-- curl -->").nth(1).expect("the README has the commands");
     let block = block.split("```").nth(1).unwrap();
     let mut commands: Vec<(String, Option<String>)> = Vec::new();
@@ -29,7 +30,8 @@ pub async fn run(addr: &str) -> bool {
     for (command, expected) in commands {
         let here = command.replace("localhost:8000", addr);
         assert_ne!(here, command, "{command} goes through the proxy");
-        let output = tokio::process::Command::new("sh").args(["-c", &here]).output().await.unwrap();
+        let shell = move || Command::new("sh").args(["-c", &here]).output();
+        let output = tokio::task::spawn_blocking(shell).await.unwrap().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         println!("{command}\n{text}");
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
@@ -44,12 +46,14 @@ pub async fn run(addr: &str) -> bool {
 fn same(expected: &str, text: &str) -> bool {
     let (mut expected, mut text) = (expected.chars().peekable(), text.chars().peekable());
     loop {
-        match (expected.next(), text.peek()) {
-            (None, None) | (Some('.'), _) if expected.peek().is_none_or(|c| *c == '.') => return true,
+        match (expected.next(), text.peek().copied()) {
+            (None, None) | (Some('.'), _) if expected.peek().is_none_or(|c| *c == '.') => {
+                return true;
+            }
             (Some('N'), Some(digit)) if digit.is_ascii_digit() => {
                 while text.next_if(|c| c.is_ascii_digit() || *c == '.').is_some() {}
             }
-            (Some(a), Some(b)) if a == *b => {
+            (Some(a), Some(b)) if a == b => {
                 text.next();
             }
             _ => return false,

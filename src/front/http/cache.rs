@@ -285,6 +285,10 @@ pub(super) fn one_value(
 
 /// A body that must be JSON of one shape.
 pub(super) fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
+    // An array would be taken as the members in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(invalid("body", "is not a JSON object"));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
         let words: String = text.chars().take(PARSER_WORDS_MAX).collect();

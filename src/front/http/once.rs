@@ -120,7 +120,7 @@ mod tests {
         };
         let id = of(&["8e03978e"], &Operation::Write(Command::Set(set))).unwrap().unwrap();
         assert_eq!(id.sequence, 1);
-        assert_eq!(format!("{:032x}", id.session), "GOLDEN");
+        assert_eq!(format!("{:032x}", id.session), "68b911cd489924ecbc7d215955ae0b90");
     }
 
     #[test]
