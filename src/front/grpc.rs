@@ -10,7 +10,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use super::door::{Call, Door, Kind};
 use super::pipeline::{self, PipelineStream};
 use super::visitor::Visitor;
-use super::{convert, pb, status, validate};
+use super::{convert, pb, routing, status, validate};
 use crate::core::table::RoutingTable;
 use crate::service::{Execute, NodeStatus};
 use crate::types::clock::{Instant, now};
@@ -68,6 +68,13 @@ impl<S: Execute> CacheGrpc<S> {
         status::status(error, &self.door.table())
     }
 
+    /// An answer under the epoch of this node's routing table.
+    fn answer<A>(&self, message: A) -> Response<A> {
+        let mut response = Response::new(message);
+        status::put_epoch(response.metadata_mut(), self.door.table().epoch);
+        response
+    }
+
     /// Checks, runs and translates one unary operation.
     async fn unary<Q, A>(
         &self,
@@ -86,7 +93,10 @@ impl<S: Execute> CacheGrpc<S> {
         };
         let checked = check(&self.door.limits, message);
         let result = self.door.run(kind, checked, call).await;
-        result.and_then(answer).map(Response::new).map_err(|error| self.refuse(&error))
+        match result.and_then(answer) {
+            Ok(message) => Ok(self.answer(message)),
+            Err(error) => Err(self.refuse(&error)),
+        }
     }
 }
 
@@ -117,7 +127,16 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         &self,
         _request: Request<pb::HealthRequest>,
     ) -> Result<Response<pb::HealthResponse>, Status> {
-        Ok(Response::new(health(self.door.service.status(), &self.door.table())))
+        Ok(self.answer(health(self.door.service.status(), &self.door.table())))
+    }
+
+    async fn routing(
+        &self,
+        request: Request<pb::RoutingRequest>,
+    ) -> Result<Response<pb::RoutingResponse>, Status> {
+        let (known_epoch, service) = (request.get_ref().known_epoch, &self.door.service);
+        let leader = |shard| service.leader(shard);
+        Ok(self.answer(routing::response(&self.door.table(), known_epoch, leader)))
     }
 
     type PipelineStream = PipelineStream;
@@ -132,7 +151,7 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         let door = Arc::clone(&self.door);
         let cancel = self.cancel.clone();
         let caller = pipeline::Caller { timeout, trace, activity: visitor.map(|v| v.0) };
-        Ok(Response::new(pipeline::run(door, input, caller, cancel)))
+        Ok(self.answer(pipeline::run(door, input, caller, cancel)))
     }
 }
 

@@ -21,6 +21,7 @@ pub use crate::pb;
 pub mod pipeline;
 pub mod render;
 pub mod resp;
+pub mod routing;
 pub mod scrape;
 pub mod serve;
 pub mod status;

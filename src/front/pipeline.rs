@@ -229,7 +229,8 @@ async fn one<S: Execute>(
             pb::pipeline_response::Result::Failure(status::failure(&error, &door.table()))
         }
     };
-    Answered { weight, reply: pb::PipelineResponse { id, result: Some(result) } }
+    let routing_epoch = door.table().epoch.0;
+    Answered { weight, reply: pb::PipelineResponse { id, result: Some(result), routing_epoch } }
 }
 
 async fn answer<S: Execute>(
