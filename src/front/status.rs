@@ -29,7 +29,11 @@ pub fn code(reason: &Reason) -> Code {
         Reason::ResourceExhausted { .. } => Code::ResourceExhausted,
         Reason::DeadlineBeforePropose | Reason::DeadlineAfterPropose => Code::DeadlineExceeded,
         Reason::Lost { .. } => Code::Unknown,
-        Reason::TooStale { .. } | Reason::NotInteger | Reason::NotFloat => Code::FailedPrecondition,
+        Reason::TooStale { .. }
+        | Reason::NotInteger
+        | Reason::NotFloat
+        | Reason::WrongKind
+        | Reason::OutdatedToken => Code::FailedPrecondition,
         Reason::Overflow | Reason::NotFinite | Reason::ReplyTooLarge { .. } => Code::OutOfRange,
         Reason::SessionExpired => Code::Aborted,
         Reason::Internal { .. } => Code::Internal,

@@ -81,14 +81,6 @@ impl<G: LocalGroup> Router<G> {
         self.table.borrow().epoch
     }
 
-    /// The node that leads a group, as believed here.
-    pub(super) fn leader(&self, group: GroupId) -> Option<NodeId> {
-        match self.registry.look(group).0 {
-            Some(local) => local.leader(),
-            None => self.leaders.read().get(&group).copied(),
-        }
-    }
-
     /// The group that serves a slot or a shard. Before the shards are placed, what a wait for them
     /// begins from.
     pub(super) fn locate(&self, route: Route) -> Result<Located<G>, Seen> {
