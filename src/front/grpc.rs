@@ -7,6 +7,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
+use super::convert_locks as locks;
+use super::convert_many as many;
+use super::convert_words as words;
 use super::door::{Call, Door, Kind};
 use super::pipeline::{self, PipelineStream};
 use super::visitor::Visitor;
@@ -68,6 +71,27 @@ impl<S: Execute> CacheGrpc<S> {
         status::status(error, &self.door.table())
     }
 
+    /// Checks, runs and translates one request of several operations.
+    async fn many<Q>(
+        &self,
+        kind: Kind,
+        request: Request<Q>,
+        check: impl FnOnce(&super::FrontLimits, Q) -> Result<many::CheckedMany, Error>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        let mut answerings = Vec::new();
+        let check = |limits: &super::FrontLimits, message| {
+            let (checked, answers) = check(limits, message)?;
+            answerings = answers;
+            Ok(checked)
+        };
+        // The answers are read behind the check, which fills in how.
+        let response = self.unary(kind, request, check, Ok).await?;
+        let (metadata, response, extensions) = response.into_parts();
+        let batch = many::batch_response(response, &answerings, &self.door.table());
+        let batch = batch.map_err(|error| self.refuse(&error))?;
+        Ok(Response::from_parts(metadata, batch, extensions))
+    }
+
     /// An answer under the epoch of this node's routing table.
     fn answer<A>(&self, message: A) -> Response<A> {
         let mut response = Response::new(message);
@@ -106,7 +130,8 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         &self,
         request: Request<pb::SetRequest>,
     ) -> Result<Response<pb::SetResponse>, Status> {
-        self.unary(Kind::Set, request, convert::set, convert::set_response).await
+        let kind = if request.get_ref().return_old { Kind::GetSet } else { Kind::Set };
+        self.unary(kind, request, convert::set, convert::set_response).await
     }
 
     async fn get(
@@ -120,7 +145,144 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        self.unary(Kind::Delete, request, convert::delete, convert::delete_response).await
+        let kind = if request.get_ref().return_old { Kind::GetDelete } else { Kind::Delete };
+        self.unary(kind, request, convert::delete, convert::delete_response).await
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<pb::InspectRequest>,
+    ) -> Result<Response<pb::InspectResponse>, Status> {
+        self.unary(Kind::Inspect, request, words::inspect, words::inspect_response).await
+    }
+
+    async fn increment(
+        &self,
+        request: Request<pb::IncrementRequest>,
+    ) -> Result<Response<pb::IncrementResponse>, Status> {
+        self.unary(Kind::Increment, request, words::increment, words::increment_response).await
+    }
+
+    async fn increment_float(
+        &self,
+        request: Request<pb::IncrementFloatRequest>,
+    ) -> Result<Response<pb::IncrementFloatResponse>, Status> {
+        self.unary(
+            Kind::IncrementFloat,
+            request,
+            words::increment_float,
+            words::increment_float_response,
+        )
+        .await
+    }
+
+    async fn append(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> Result<Response<pb::LengthResponse>, Status> {
+        self.unary(Kind::Append, request, words::append, words::length_response).await
+    }
+
+    async fn get_range(
+        &self,
+        request: Request<pb::GetRangeRequest>,
+    ) -> Result<Response<pb::GetResponse>, Status> {
+        self.unary(Kind::GetRange, request, words::get_range, convert::get_response).await
+    }
+
+    async fn set_range(
+        &self,
+        request: Request<pb::SetRangeRequest>,
+    ) -> Result<Response<pb::LengthResponse>, Status> {
+        self.unary(Kind::SetRange, request, words::set_range, words::length_response).await
+    }
+
+    async fn scan(
+        &self,
+        request: Request<pb::ScanRequest>,
+    ) -> Result<Response<pb::ScanResponse>, Status> {
+        self.unary(Kind::Scan, request, |_, scan| many::scan(scan), many::scan_response).await
+    }
+
+    async fn size(
+        &self,
+        request: Request<pb::SizeRequest>,
+    ) -> Result<Response<pb::SizeResponse>, Status> {
+        self.unary(Kind::Size, request, |_, size| many::size(size), many::size_response).await
+    }
+
+    async fn flush(
+        &self,
+        request: Request<pb::FlushRequest>,
+    ) -> Result<Response<pb::FlushResponse>, Status> {
+        self.unary(Kind::Flush, request, |_, flush| many::flush(flush), many::flush_response).await
+    }
+
+    async fn lock(
+        &self,
+        request: Request<pb::LockRequest>,
+    ) -> Result<Response<pb::LockResponse>, Status> {
+        self.unary(Kind::Lock, request, locks::lock, locks::lock_response).await
+    }
+
+    async fn renew(
+        &self,
+        request: Request<pb::RenewRequest>,
+    ) -> Result<Response<pb::LockResponse>, Status> {
+        self.unary(Kind::Renew, request, locks::renew, locks::lock_response).await
+    }
+
+    async fn unlock(
+        &self,
+        request: Request<pb::UnlockRequest>,
+    ) -> Result<Response<pb::UnlockResponse>, Status> {
+        self.unary(Kind::Unlock, request, locks::unlock, locks::unlock_response).await
+    }
+
+    async fn get_or_lease(
+        &self,
+        request: Request<pb::GetOrLeaseRequest>,
+    ) -> Result<Response<pb::GetOrLeaseResponse>, Status> {
+        self.unary(Kind::GetOrLease, request, locks::get_or_lease, locks::lease_response).await
+    }
+
+    async fn fill(
+        &self,
+        request: Request<pb::FillRequest>,
+    ) -> Result<Response<pb::SetResponse>, Status> {
+        self.unary(Kind::Fill, request, locks::fill, convert::set_response).await
+    }
+
+    async fn expire(
+        &self,
+        request: Request<pb::ExpireRequest>,
+    ) -> Result<Response<pb::ExpireResponse>, Status> {
+        let kind = if request.get_ref().return_value { Kind::GetExpire } else { Kind::Expire };
+        self.unary(kind, request, words::expire, words::expire_response).await
+    }
+
+    async fn multi_get(
+        &self,
+        request: Request<pb::MultiGetRequest>,
+    ) -> Result<Response<pb::MultiGetResponse>, Status> {
+        let response = self.many(Kind::Multi, request, many::multi_get).await?;
+        Ok(response.map(|batch| pb::MultiGetResponse { results: batch.results }))
+    }
+
+    async fn multi_set(
+        &self,
+        request: Request<pb::MultiSetRequest>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        let kind = if request.get_ref().atomic { Kind::Transaction } else { Kind::Multi };
+        self.many(kind, request, many::multi_set).await
+    }
+
+    async fn batch(
+        &self,
+        request: Request<pb::BatchRequest>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        let kind = if request.get_ref().atomic { Kind::Transaction } else { Kind::Multi };
+        self.many(kind, request, many::batch).await
     }
 
     async fn health(
