@@ -14,7 +14,8 @@ use super::query_record::{get_query, put_query, query_bytes};
 use crate::types::limits::{FLOAT_BYTES_MAX, LOCK_OWNER_BYTES_MAX, TRANSACTION_OPERATIONS_MAX};
 use crate::types::wire::{Error, get_u8, get_u64, get_varint, put_varint};
 use crate::types::{
-    Append, Command, CopyKey, Delete, Expire, ExpireCondition, Increment, IncrementFloat, Lock, Renew, Set, SetRange, Step, Transaction, Unlock, Version, Watch,
+    Append, Command, CopyKey, Delete, Expire, ExpireCondition, Increment, IncrementFloat, Lock,
+    Renew, Set, SetRange, Step, Transaction, Unlock, Version, Watch,
 };
 
 const COMMAND_SET: u8 = 1;

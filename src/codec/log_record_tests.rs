@@ -6,7 +6,9 @@ use super::*;
 use crate::types::limits::*;
 
 use crate::types::{
-    Append, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Fill, Increment, IncrementFloat, Lock, Query, Renew, Set, SetRange, Step, Transaction, Unlock, Value, ValueKind, Version, Watch,
+    Append, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Fill, Increment,
+    IncrementFloat, Lock, Query, Renew, Set, SetRange, Step, Transaction, Unlock, Value, ValueKind,
+    Version, Watch,
 };
 
 fn any_bytes() -> impl Strategy<Value = Bytes> {

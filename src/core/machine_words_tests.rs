@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use super::keyspace::Keyspace;
 use super::machine_tests::SEED;
 use crate::types::{
-    Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Fill, Increment, IncrementFloat, Lock, Query, Renew, RequestId, Set, SetRange, Step, Transaction, Unlock, Value, ValueKind, Version, Watch, Write,
+    Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Fill,
+    Increment, IncrementFloat, Lock, Query, Renew, RequestId, Set, SetRange, Step, Transaction,
+    Unlock, Value, ValueKind, Version, Watch, Write,
 };
 
 pub(super) fn key() -> impl Strategy<Value = String> {

@@ -70,11 +70,10 @@ pub struct Door {
 
 impl Door {
     pub async fn open(limits: FrontLimits) -> Door {
-        let absent = Response::Read { answer: Answer::Value(None), freshness: Freshness::default() };
-        let service = Arc::new(Scripted {
-            answer: Mutex::new(Some(Ok(absent))),
-            seen: Mutex::default(),
-        });
+        let absent =
+            Response::Read { answer: Answer::Value(None), freshness: Freshness::default() };
+        let service =
+            Arc::new(Scripted { answer: Mutex::new(Some(Ok(absent))), seen: Mutex::default() });
         let (metrics, cancel) = (Metrics::new(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = Caller::new(listener.local_addr().unwrap().to_string());

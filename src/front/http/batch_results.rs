@@ -74,10 +74,7 @@ fn done(verb: Verb, response: &Response) -> Result<Box<RawValue>, Problem> {
             Answer::Keys(_) | Answer::Size(_) | Answer::WrongKind => return Err(odd(response)),
         },
         Response::Written(reply) => written(verb, reply, ok).ok_or_else(|| failed(response))?,
-        Response::Multi(_)
-        | Response::Scanned { .. }
-        | Response::Size(_)
-        | Response::Leased(_) => {
+        Response::Multi(_) | Response::Scanned { .. } | Response::Size(_) | Response::Leased(_) => {
             return Err(odd(response));
         }
     };
