@@ -29,10 +29,12 @@ impl Model {
         let Some(key) = command.key() else { return false };
         if let Command::Copy(copy) | Command::Rename(copy) = command {
             self.reap(&copy.key);
+            if !self.entries.contains_key(&copy.key[..]) {
+                return false;
+            }
             self.reap(&copy.to);
             let is_lock = |key: &[u8]| self.entries.get(key).is_some_and(|e| e.lock);
-            let present = self.entries.contains_key(&copy.key[..]);
-            return present && (is_lock(&copy.key) || is_lock(&copy.to));
+            return is_lock(&copy.key) || is_lock(&copy.to);
         }
         let first_measured = match command {
             Command::Set(set) | Command::GetSet(set) => Some(set.value.data.len()),

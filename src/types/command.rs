@@ -118,8 +118,7 @@ impl Command {
         }
     }
 
-    /// Bytes of keys and value.
-    /// Bytes of key and value, or of key and owner.
+    /// Bytes of keys and value, or of key and owner.
     pub fn payload_bytes(&self) -> usize {
         let value = match self {
             Command::Lock(lock) => lock.owner.len(),
