@@ -28,6 +28,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/performance.md",
     "docs/resp.md",
     "docs/glossary.md",
+    "docs/locks.md",
     "docs/adr/README.md",
 ];
 
@@ -184,6 +185,8 @@ fn reasons() -> Vec<Reason> {
         Reason::NotFinite,
         Reason::ReplyTooLarge { bytes: 2, bytes_max: 1 },
         Reason::CrossShard { shards: 2 },
+        Reason::WrongKind,
+        Reason::OutdatedToken,
         Reason::Internal { detail: detail() },
     ]
 }

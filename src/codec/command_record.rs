@@ -9,12 +9,13 @@ use super::fields::{
     get_bounded, get_condition, get_expiry, get_key, get_value, put_bounded, put_condition,
     put_expiry, put_key, put_value,
 };
+use super::lease_record::{get_fill, put_fill};
 use super::query_record::{get_query, put_query, query_bytes};
-use crate::types::limits::{FLOAT_BYTES_MAX, TRANSACTION_OPERATIONS_MAX};
+use crate::types::limits::{FLOAT_BYTES_MAX, LOCK_OWNER_BYTES_MAX, TRANSACTION_OPERATIONS_MAX};
 use crate::types::wire::{Error, get_u8, get_u64, get_varint, put_varint};
 use crate::types::{
-    Append, Command, CopyKey, Delete, Expire, ExpireCondition, Increment, IncrementFloat, Set,
-    SetRange, Step, Transaction, Version, Watch,
+    Append, Command, CopyKey, Delete, Expire, ExpireCondition, Increment, IncrementFloat, Lock,
+    Renew, Set, SetRange, Step, Transaction, Unlock, Version, Watch,
 };
 
 const COMMAND_SET: u8 = 1;
@@ -33,6 +34,10 @@ const COMMAND_TRANSACTION: u8 = 13;
 const COMMAND_FLUSH: u8 = 14;
 const COMMAND_COPY: u8 = 24;
 const COMMAND_RENAME: u8 = 25;
+const COMMAND_LOCK: u8 = 15;
+const COMMAND_RENEW: u8 = 16;
+const COMMAND_UNLOCK: u8 = 17;
+const COMMAND_FILL: u8 = 18;
 
 const STEP_WRITE: u8 = 1;
 const STEP_READ: u8 = 2;
@@ -40,6 +45,9 @@ const STEP_READ: u8 = 2;
 /// Most bytes a command takes besides its key and value: tag, kind, expiry, condition or offset, and
 /// two lengths.
 const COMMAND_OVERHEAD_BYTES: usize = 1 + 1 + 11 + 11 + 5 + 5;
+
+/// What a fill takes beyond them: times, token and version.
+const FILL_BYTES: usize = 11 + 10 + 8 + 11;
 
 /// Upper bound of the encoded size of a command.
 pub fn command_bytes(command: &Command) -> usize {
@@ -51,7 +59,8 @@ pub fn command_bytes(command: &Command) -> usize {
             Command::IncrementFloat(increment) => increment.key.len() + increment.delta.len(),
             Command::Copy(copy) | Command::Rename(copy) => copy.key.len() + copy.to.len(),
             Command::Transaction(transaction) => transaction_bytes(transaction),
-            other => other.key().map_or(0, Bytes::len),
+            Command::Fill(fill) => FILL_BYTES + fill.key.len() + fill.value.data.len(),
+            other => other.payload_bytes(),
         }
 }
 
@@ -106,7 +115,66 @@ pub fn put_command(out: &mut BytesMut, command: &Command) {
         Command::Flush => out.put_u8(COMMAND_FLUSH),
         Command::Copy(copy) => put_copy(out, COMMAND_COPY, copy),
         Command::Rename(copy) => put_copy(out, COMMAND_RENAME, copy),
+        Command::Lock(_) | Command::Renew(_) | Command::Unlock(_) => put_of_lock(out, command),
+        Command::Fill(fill) => {
+            out.put_u8(COMMAND_FILL);
+            put_fill(out, fill);
+        }
     }
+}
+
+fn put_of_lock(out: &mut BytesMut, command: &Command) {
+    let mut begin = |tag, key, owner| {
+        out.put_u8(tag);
+        put_key(out, key);
+        put_bounded(out, owner, LOCK_OWNER_BYTES_MAX);
+    };
+    match command {
+        Command::Lock(Lock { key, owner, ttl_ms, locks_max }) => {
+            begin(COMMAND_LOCK, key, owner);
+            put_varint(out, *ttl_ms);
+            put_varint(out, u64::from(*locks_max));
+        }
+        Command::Renew(Renew { key, owner, token, ttl_ms }) => {
+            begin(COMMAND_RENEW, key, owner);
+            put_varint(out, token.0);
+            put_varint(out, *ttl_ms);
+        }
+        Command::Unlock(Unlock { key, owner, token }) => {
+            begin(COMMAND_UNLOCK, key, owner);
+            put_varint(out, token.0);
+        }
+        other => unreachable!("{} is not about a lock", other.name()),
+    }
+}
+
+fn get_owner(input: &mut Bytes) -> Result<Bytes, Error> {
+    get_bounded(input, "owner", LOCK_OWNER_BYTES_MAX)
+}
+
+fn get_lock(input: &mut Bytes) -> Result<Lock, Error> {
+    let (key, owner) = (get_key(input)?, get_owner(input)?);
+    let ttl_ms = get_varint(input, "ttl")?;
+    let locks_max = u32::try_from(get_varint(input, "locks")?);
+    let locks_max = locks_max.map_err(|_| Error::Malformed { what: "locks" })?;
+    Ok(Lock { key, owner, ttl_ms, locks_max })
+}
+
+fn get_renew(input: &mut Bytes) -> Result<Renew, Error> {
+    Ok(Renew {
+        key: get_key(input)?,
+        owner: get_owner(input)?,
+        token: Version(get_varint(input, "token")?),
+        ttl_ms: get_varint(input, "ttl")?,
+    })
+}
+
+fn get_unlock(input: &mut Bytes) -> Result<Unlock, Error> {
+    Ok(Unlock {
+        key: get_key(input)?,
+        owner: get_owner(input)?,
+        token: Version(get_varint(input, "token")?),
+    })
 }
 
 /// Reads a command; keys and values share the input's buffer.
@@ -149,6 +217,10 @@ fn get_plain_command(tag: u8, input: &mut Bytes) -> Result<Command, Error> {
         COMMAND_FLUSH => Command::Flush,
         COMMAND_COPY => Command::Copy(get_copy(input)?),
         COMMAND_RENAME => Command::Rename(get_copy(input)?),
+        COMMAND_LOCK => Command::Lock(get_lock(input)?),
+        COMMAND_RENEW => Command::Renew(get_renew(input)?),
+        COMMAND_UNLOCK => Command::Unlock(get_unlock(input)?),
+        COMMAND_FILL => Command::Fill(get_fill(input)?),
         tag => return Err(Error::Tag { what: "command", tag: u64::from(tag) }),
     })
 }

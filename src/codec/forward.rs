@@ -7,6 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::fields::get_key;
 use super::forward_error::{get_error, put_error};
+use super::lease_record::{get_lease, get_leased, lease_bytes, put_lease, put_leased};
 use super::log_record;
 pub use super::query_record::query_bytes;
 use super::query_record::{get_query, put_query};
@@ -16,7 +17,8 @@ use crate::core::reply_record::{
 use crate::types::limits::BATCH_WRITES_MAX;
 use crate::types::wire::{self, Error};
 use crate::types::{
-    Answer, Consistency, Error as Failure, Freshness, Query, Reply, RoutingEpoch, Write,
+    Answer, Consistency, Error as Failure, Freshness, GetOrLease, Leased, Query, Reply,
+    RoutingEpoch, Write,
 };
 
 /// First byte of both frames; another layout gets another number.
@@ -41,7 +43,7 @@ pub struct Request {
     pub traces: Vec<u128>,
 }
 
-/// What a frame asks for: writes or reads, never both, because a failure is of the whole frame and
+/// What a frame asks for: writes or reads or one that may wait, never several, because a failure is of the whole frame and
 /// the two have different outcomes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operations {
@@ -54,6 +56,8 @@ pub enum Operations {
         /// What to read.
         queries: Vec<Query>,
     },
+    /// One key to read or to fill. May be answered late, so it shares its frame with no other.
+    Lease(GetOrLease),
 }
 
 /// Answer to a `Request`.
@@ -80,6 +84,8 @@ pub enum Results {
         /// What state it shows.
         freshness: Freshness,
     },
+    /// Of the one key.
+    Leased(Box<Leased>),
     /// The group, or the node, failed all of them.
     Failed(Failure),
 }
@@ -90,6 +96,7 @@ impl Operations {
         match self {
             Operations::Writes(writes) => writes.len(),
             Operations::Reads { queries, .. } => queries.len(),
+            Operations::Lease(_) => 1,
         }
     }
 
@@ -128,6 +135,10 @@ impl Request {
                     }
                 }
             }
+            Operations::Lease(ask) => {
+                out.put_u8(4);
+                put_lease(&mut out, ask);
+            }
         }
         if !self.traces.is_empty() {
             out.put_u8(TRACES);
@@ -157,6 +168,7 @@ impl Request {
                 })?;
                 Operations::Reads { consistency, queries }
             }
+            4 => Operations::Lease(get_lease(input)?),
             tag => return Err(Error::Tag { what: "forward.operations", tag: tag.into() }),
         };
         let traces = get_traces(input)?;
@@ -168,6 +180,7 @@ impl Request {
         let operations: usize = match &self.operations {
             Operations::Writes(writes) => writes.iter().map(log_record::write_bytes).sum(),
             Operations::Reads { queries, .. } => queries.iter().map(query_bytes).sum(),
+            Operations::Lease(ask) => lease_bytes(ask),
         };
         32 + operations + 16 * self.traces.len()
     }
@@ -201,6 +214,10 @@ impl Response {
                     }
                 }
             }
+            Results::Leased(leased) => {
+                out.put_u8(5);
+                put_leased(&mut out, leased);
+            }
             Results::Failed(error) => {
                 out.put_u8(3);
                 put_error(&mut out, error);
@@ -229,6 +246,7 @@ impl Response {
                 Results::Reads { answers, freshness }
             }
             3 => Results::Failed(get_error(input)?),
+            5 => Results::Leased(Box::new(get_leased(input)?)),
             tag => return Err(Error::Tag { what: "forward.results", tag: tag.into() }),
         };
         wire::finish(input, "forward.response")?;
@@ -240,7 +258,7 @@ impl Response {
 pub fn answer_bytes(answer: &Answer) -> usize {
     let keys = match answer {
         Answer::Keys(keys) => keys.keys.len(),
-        Answer::Value(_) | Answer::Meta(_) | Answer::Size(_) => 0,
+        Answer::Value(_) | Answer::Meta(_) | Answer::Size(_) | Answer::WrongKind => 0,
     };
     answer.payload_bytes() + 5 * keys + 64
 }

@@ -48,6 +48,17 @@ const NAMES: &[&str] = &[
     "milliseconds of waiting at the door",
     "requests in flight on the connection",
     "bytes of the forward queue",
+    "owner",
+    "token",
+    "wait",
+    "beta",
+    "soft_ttl",
+    "cost",
+    crate::types::limits::WHAT_LOCKS,
+    crate::types::limits::WHAT_LEASE_TOKENS,
+    crate::types::limits::WHAT_LEASE_WAITERS,
+    crate::types::limits::WHAT_LEASE_WAITERS_KEY,
+    crate::types::limits::WHAT_FORWARD_WAITING,
 ];
 const FIELD_GENERIC: &str = "request";
 const LIMIT_GENERIC: &str = "a limit of the serving node";
@@ -100,6 +111,8 @@ fn tag_of(reason: &Reason) -> u8 {
         Reason::NotFinite => 20,
         Reason::ReplyTooLarge { .. } => 21,
         Reason::CrossShard { .. } => 22,
+        Reason::WrongKind => 23,
+        Reason::OutdatedToken => 24,
     }
 }
 
@@ -144,7 +157,9 @@ fn put_reason(out: &mut BytesMut, reason: &Reason) {
         | Reason::NotInteger
         | Reason::Overflow
         | Reason::NotFloat
-        | Reason::NotFinite => {}
+        | Reason::NotFinite
+        | Reason::WrongKind
+        | Reason::OutdatedToken => {}
     }
 }
 
@@ -191,6 +206,8 @@ fn get_reason(input: &mut Bytes) -> Result<Reason, Error> {
         20 => Reason::NotFinite,
         21 => Reason::ReplyTooLarge { bytes: number()?, bytes_max: number()? },
         22 => Reason::CrossShard { shards: number()? },
+        23 => Reason::WrongKind,
+        24 => Reason::OutdatedToken,
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::types::{
-    Command, Condition, Delete, Expiry, Found, GroupId, NodeId, Reason, Refusal, RequestId, SLOTS,
-    Scan, Set, ShardId, Slot, Value, ValueKind, Version,
+    Command, Condition, Delete, Expiry, Found, GetOrLease, GroupId, Leased, NodeId, Reason,
+    Refusal, RequestId, SLOTS, Scan, Set, ShardId, Slot, Value, ValueKind, Version,
 };
 
 fn set(session: u128) -> Write {
@@ -49,6 +49,8 @@ fn reasons() -> Vec<Reason> {
         Reason::NotFinite,
         Reason::ReplyTooLarge { bytes: 1, bytes_max: 2 },
         Reason::CrossShard { shards: 3 },
+        Reason::WrongKind,
+        Reason::OutdatedToken,
     ]
 }
 
@@ -151,8 +153,46 @@ fn golden_bytes() {
         .collect();
     assert_eq!(
         tags,
-        [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22]
+        [1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24]
     );
+}
+
+/// The frames of `GetOrLease`: append, never change.
+#[test]
+fn golden_bytes_of_leases() {
+    let key = Bytes::from_static(b"k");
+    let ask = GetOrLease { key, wait_ms: 300, stale_ok: true, beta_milli: 1_000 };
+    let request = Request {
+        epoch: RoutingEpoch(1),
+        batch: 2,
+        deadline_ms: 3,
+        operations: Operations::Lease(ask),
+        traces: Vec::new(),
+    };
+    assert_eq!(hex(&request.encode()), "010102030401 6bac0201e807".replace(' ', ""));
+    let golden = [
+        "0101050102090105 0176",
+        "010105020209010501760 7",
+        "01010503 0500000000000000 06 00",
+        "01010504",
+    ];
+    for (leased, golden) in leased().into_iter().zip(golden) {
+        let results = Results::Leased(Box::new(leased));
+        let response = Response { epoch: RoutingEpoch(1), results };
+        assert_eq!(hex(&response.encode()), golden.replace(' ', ""), "{response:?}");
+    }
+}
+
+fn leased() -> Vec<Leased> {
+    let value = Value { data: Bytes::from_static(b"v"), kind: ValueKind::Text };
+    let found = Found { value, version: Version(9), ttl_ms: Some(5) };
+    vec![
+        Leased::Hit(found.clone()),
+        Leased::Stale { found: found.clone(), age_ms: 7 },
+        Leased::Fill { token: 5, token_ms: 6, found: None },
+        Leased::Busy,
+        Leased::Fill { token: u64::MAX, token_ms: 6, found: Some(found) },
+    ]
 }
 
 #[test]
@@ -191,7 +231,12 @@ fn operations() -> impl Strategy<Value = Operations> {
         1 => proptest::option::of(0..SLOTS).prop_map(|slot| Query::Size { slot: slot.map(Slot) }),
     ];
     let queries = proptest::collection::vec(query, 1..20);
+    let lease =
+        (key(), any::<(u64, bool, u32)>()).prop_map(|(key, (wait_ms, stale_ok, beta_milli))| {
+            Operations::Lease(GetOrLease { key, wait_ms, stale_ok, beta_milli })
+        });
     prop_oneof![
+        lease,
         proptest::collection::vec(write, 1..20).prop_map(Operations::Writes),
         (consistency(), queries)
             .prop_map(|(consistency, queries)| Operations::Reads { consistency, queries }),
@@ -213,6 +258,7 @@ fn results() -> impl Strategy<Value = Results> {
             let answers = found.into_iter().map(Answer::Value).collect();
             Results::Reads { answers, freshness: Freshness { term, index, age_ms } }
         }),
+        (0..leased().len()).prop_map(|index| Results::Leased(Box::new(leased()[index].clone()))),
         (0..reasons().len()).prop_map(|index| Results::Failed(reasons()[index].clone().into())),
     ]
 }
@@ -246,7 +292,7 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), tag in 1..5u8) {
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), tag in 1..7u8) {
         let mut input = vec![FORMAT, 1, tag];
         input.extend(&bytes);
         // Either result is right; what counts is that there is one.

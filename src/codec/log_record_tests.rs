@@ -6,8 +6,9 @@ use super::*;
 use crate::types::limits::*;
 
 use crate::types::{
-    Append, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Increment,
-    IncrementFloat, Query, Set, SetRange, Step, Transaction, Value, ValueKind, Version, Watch,
+    Append, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Fill, Increment,
+    IncrementFloat, Lock, Query, Renew, Set, SetRange, Step, Transaction, Unlock, Value, ValueKind,
+    Version, Watch,
 };
 
 fn any_bytes() -> impl Strategy<Value = Bytes> {
@@ -53,6 +54,28 @@ fn any_expire() -> impl Strategy<Value = Expire> {
     })
 }
 
+fn any_of_locks() -> impl Strategy<Value = Command> {
+    let owner = || proptest::collection::vec(any::<u8>(), 0..=64).prop_map(Bytes::from);
+    let token = || any::<u64>().prop_map(Version);
+    let lock = (any_bytes(), owner(), any::<u64>(), any::<u32>()).prop_map(
+        |(key, owner, ttl_ms, locks_max)| Command::Lock(Lock { key, owner, ttl_ms, locks_max }),
+    );
+    let renew =
+        (any_bytes(), owner(), token(), any::<u64>()).prop_map(|(key, owner, token, ttl_ms)| {
+            Command::Renew(Renew { key, owner, token, ttl_ms })
+        });
+    let unlock = (any_bytes(), owner(), token())
+        .prop_map(|(key, owner, token)| Command::Unlock(Unlock { key, owner, token }));
+    let numbers = any::<(Option<u64>, u64, u64, Option<u64>)>();
+    let fill = (any_bytes(), any_value(), any_expiry(), numbers).prop_map(
+        |(key, value, expiry, (soft_ms, cost_ms, token, since))| {
+            let since = since.map(Version);
+            Command::Fill(Fill { key, value, soft_ms, expiry, cost_ms, token, since })
+        },
+    );
+    prop_oneof![lock, renew, unlock, fill]
+}
+
 /// A command of one key.
 fn any_keyed() -> impl Strategy<Value = Command> {
     let set = || {
@@ -79,6 +102,7 @@ fn any_keyed() -> impl Strategy<Value = Command> {
             .prop_map(|(key, delta)| Command::Increment(Increment { key, delta })),
         1 => (any_bytes(), any_bytes())
             .prop_map(|(key, delta)| Command::IncrementFloat(IncrementFloat { key, delta })),
+        3 => any_of_locks(),
         1 => (any_bytes(), any_value())
             .prop_map(|(key, value)| Command::Append(Append { key, value })),
         1 => copy().prop_map(Command::Copy),
@@ -250,13 +274,47 @@ fn golden_bytes_of_later_commands() {
         (Command::Copy(copy(Condition::Always)), "18016b017400"),
         (Command::Rename(copy(Condition::IfAbsent)), "19016b017401"),
     ];
+    check_golden(&golden);
+}
+
+fn check_golden(golden: &[(Command, &str)]) {
     for (command, hex) in golden {
-        let write = Write { request_id: None, command };
+        let write = Write { request_id: None, command: command.clone() };
         let bytes = encode_writes(std::slice::from_ref(&write));
         let found: String = bytes[3..].iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(found, hex, "{write:?}");
+        assert_eq!(found, *hex, "{write:?}");
         assert_eq!(decode_writes(bytes), Ok(vec![write]));
     }
+}
+
+#[test]
+fn golden_bytes_of_locks_and_fills() {
+    let (key, owner, token) = (Bytes::from_static(b"k"), || Bytes::from_static(b"o"), Version(300));
+    let value = Value { data: Bytes::from_static(b"v"), kind: ValueKind::Text };
+    let golden = [
+        (
+            Command::Lock(Lock { key: key.clone(), owner: owner(), ttl_ms: 300, locks_max: 5 }),
+            "0f016b016fac0205",
+        ),
+        (
+            Command::Renew(Renew { key: key.clone(), owner: owner(), token, ttl_ms: 5 }),
+            "10016b016fac0205",
+        ),
+        (Command::Unlock(Unlock { key: key.clone(), owner: owner(), token }), "11016b016fac02"),
+        (
+            Command::Fill(Fill {
+                key: key.clone(),
+                value,
+                soft_ms: Some(300),
+                expiry: Expiry::AfterMs(5),
+                cost_ms: 7,
+                token: 9,
+                since: Some(token),
+            }),
+            "12016b01017601ac02010507090000000000000001ac02",
+        ),
+    ];
+    check_golden(&golden);
 }
 
 fn put(key: usize, value: usize) -> Command {

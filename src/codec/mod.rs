@@ -5,6 +5,7 @@ mod command_record;
 mod fields;
 pub mod forward;
 mod forward_error;
+mod lease_record;
 pub mod log_record;
 mod query_record;
 pub mod resp;

@@ -61,6 +61,18 @@ pub struct Limits {
     pub transaction_bytes_max: usize,
     /// Keys that one call of a scan looks at in a shard, 1..=4096. Default 4096.
     pub scan_keys_max: u32,
+    /// Locks of one shard, 0..=1048576; they are never evicted. Their bytes are bounded as well, by a
+    /// quarter of the shard's limit. The limit of the node that takes a lock counts. Default 16384.
+    pub locks_max: u32,
+    /// How long a token to fill a key is good, milliseconds, 10..=600000; then another caller gets
+    /// one. Default 10000.
+    pub lease_token_ms: u64,
+    /// Tokens to fill keys that are out at once for one shard, 1..=1048576. Default 65536.
+    pub lease_tokens_max: usize,
+    /// Callers that wait for the fill of one key, 0..=`lease_waiters_max`. Default 4096.
+    pub lease_waiters_key_max: usize,
+    /// Callers that wait for fills of one shard, 0..=1048576. Default 16384.
+    pub lease_waiters_max: usize,
     /// Largest gRPC message, and largest JSON body of HTTP, bytes: above key plus value, at most
     /// 8 MiB. Default 4 MiB.
     pub message_bytes_max: usize,
@@ -103,6 +115,8 @@ pub struct Limits {
     /// Bytes of operations on their way to one other node, not counting the one that crosses the
     /// line, 1..=1 GiB. Default 64 MiB.
     pub forward_queue_bytes_max: usize,
+    /// Callers that wait at other nodes for another caller's fill, 1..=4096. Default 4096.
+    pub forward_waiting_max: usize,
     /// Wait in a group's queue, or on the way to another node, that is nobody's concern,
     /// milliseconds, 1..=60000. When every operation waited longer for an interval, those that
     /// waited twice as long are refused. Default 50.
@@ -162,6 +176,11 @@ impl Default for Limits {
             transaction_operations_max: limits::TRANSACTION_OPERATIONS_MAX,
             transaction_bytes_max: limits::TRANSACTION_BYTES_MAX,
             scan_keys_max: limits::SCAN_KEYS_MAX,
+            locks_max: limits::LOCKS_MAX,
+            lease_token_ms: limits::LEASE_TOKEN_MS,
+            lease_tokens_max: limits::LEASE_TOKENS_MAX,
+            lease_waiters_key_max: limits::LEASE_WAITERS_KEY_MAX,
+            lease_waiters_max: limits::LEASE_WAITERS_MAX,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,
             http_bodies_bytes_max: limits::HTTP_BODIES_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
@@ -178,6 +197,7 @@ impl Default for Limits {
             batch_bytes_max: limits::BATCH_BYTES_MAX,
             forward_queue_max: limits::FORWARD_QUEUE_MAX,
             forward_queue_bytes_max: limits::FORWARD_QUEUE_BYTES_MAX,
+            forward_waiting_max: limits::FORWARD_WAITING_MAX,
             queue_delay_target_ms: limits::QUEUE_DELAY_TARGET_MS,
             queue_delay_interval_ms: limits::QUEUE_DELAY_INTERVAL_MS,
             door_delay_target_ms: limits::DOOR_DELAY_TARGET_MS,

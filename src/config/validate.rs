@@ -333,6 +333,13 @@ impl Config {
         check.range("limits.queue_delay_target_ms", own.queue_delay_target_ms, 1..=60_000);
         check.range("limits.queue_delay_interval_ms", own.queue_delay_interval_ms, 1..=60_000);
         check.range("limits.door_delay_target_ms", own.door_delay_target_ms, 1..=60_000);
+        check.range("limits.locks_max", own.locks_max.into(), 0..=1 << 20);
+        check.range("limits.lease_token_ms", own.lease_token_ms, 10..=600_000);
+        check.range_usize("limits.lease_tokens_max", own.lease_tokens_max, 1..=1 << 20);
+        let (waiters, others) = (own.lease_waiters_max, limits::FORWARD_WAITING_MAX);
+        check.range_usize("limits.lease_waiters_max", waiters, 0..=1 << 20);
+        check.range_usize("limits.lease_waiters_key_max", own.lease_waiters_key_max, 0..=waiters);
+        check.range_usize("limits.forward_waiting_max", own.forward_waiting_max, 1..=others);
     }
 
     fn check_rest(&self, check: &mut Check) {

@@ -3,7 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::keyspace::Entry;
+use super::keyspace::{Entry, Shape};
 use crate::types::ValueKind;
 
 /// A bijection in which every bit of the input moves about half the bits of the output
@@ -19,9 +19,14 @@ pub fn fold(values: &[u64]) -> u64 {
     values.iter().fold(0x9e37_79b9_7f4a_7c15, |hash, value| mix(hash ^ mix(*value)))
 }
 
-/// Of a cache entry: key, value, kind, deadline and version.
+/// Of a cache entry: key, value, kind, shape, deadline and version.
 pub fn of_entry(entry: &Entry, seed: u64) -> u64 {
-    let shape = (entry.key().len() as u64) << 8 | u64::from(kind_tag(entry.kind));
+    let of_shape = match entry.shape() {
+        Shape::Plain => 0,
+        Shape::Lock => 1 << 32,
+        Shape::Filled => 2 << 32,
+    };
+    let shape = of_shape | (entry.key().len() as u64) << 8 | u64::from(kind_tag(entry.kind));
     let data = xxh3_64_with_seed(&entry.data, seed);
     fold(&[data, shape, entry.deadline_ms, entry.version])
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+pub use super::shape::{Refill, Shape};
 use super::slot::slot_of;
 use crate::types::{Slot, ValueKind};
 
@@ -20,6 +21,9 @@ pub type EntryId = u32;
 
 /// Deadline of an entry that never ends.
 pub const NEVER: u64 = u64::MAX;
+
+/// Bytes of key and value above which the work of changing an entry is counted.
+pub const LARGE_BYTES: usize = 16 * 1024;
 
 /// Logical bytes every entry costs besides its key and value.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 64;
@@ -44,9 +48,43 @@ pub struct Entry {
     key_len: u16,
     /// How the value was given.
     pub kind: ValueKind,
+    shape: Shape,
 }
 
 impl Entry {
+    /// What it is.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Whether it is a lock.
+    pub fn is_lock(&self) -> bool {
+        self.shape == Shape::Lock
+    }
+
+    /// The hash of its key.
+    pub fn hash(&self) -> u32 {
+        self.hash
+    }
+
+    /// The same bytes in another shape; what is filled ends with a `Refill`.
+    pub fn shaped(self, shape: Shape) -> Self {
+        Entry { shape, ..self }
+    }
+
+    /// What belongs to its fill, if it was filled.
+    pub fn refill(&self) -> Option<Refill> {
+        let end = self.value_end();
+        if self.shape == Shape::Filled { Refill::from_bytes(&self.data[end..]) } else { None }
+    }
+
+    fn value_end(&self) -> usize {
+        match self.shape {
+            Shape::Plain | Shape::Lock => self.data.len(),
+            Shape::Filled => self.data.len() - Refill::BYTES,
+        }
+    }
+
     /// The key.
     pub fn key(&self) -> &[u8] {
         &self.data[..usize::from(self.key_len)]
@@ -54,17 +92,17 @@ impl Entry {
 
     /// The value: a cheap handle on the entry's allocation, which lives as long as the handle.
     pub fn value(&self) -> Bytes {
-        self.data.slice(usize::from(self.key_len)..)
+        self.data.slice(usize::from(self.key_len)..self.value_end())
     }
 
     /// The value, to look at.
     pub fn value_bytes(&self) -> &[u8] {
-        &self.data[usize::from(self.key_len)..]
+        &self.data[usize::from(self.key_len)..self.value_end()]
     }
 
     /// Length of the value.
     pub fn value_len(&self) -> usize {
-        self.data.len() - usize::from(self.key_len)
+        self.value_end() - usize::from(self.key_len)
     }
 
     /// Logical bytes it counts for.
@@ -137,6 +175,10 @@ pub struct Keyspace {
     len: usize,
     /// Invariant: the sum of `Entry::bytes` over all entries.
     bytes: u64,
+    /// Invariant: how many entries are locks, and the sum of their bytes.
+    locks: (usize, u64),
+    /// Invariant: how many entries have more than `LARGE_BYTES` of key and value.
+    large: usize,
 }
 
 /// Spreads a 4-byte key hash over the 64 bits the index uses (it takes the highest 7 and the lowest).
@@ -163,6 +205,8 @@ impl Keyspace {
             places: BTreeSet::new(),
             len: 0,
             bytes: 0,
+            locks: (0, 0),
+            large: 0,
         }
     }
 
@@ -184,6 +228,29 @@ impl Keyspace {
     /// Logical bytes held.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Locks held, and their logical bytes.
+    pub fn locks(&self) -> (usize, u64) {
+        self.locks
+    }
+
+    /// Entries of more than `LARGE_BYTES`.
+    pub fn large(&self) -> usize {
+        self.large
+    }
+
+    fn count(&mut self, entry: &Entry, comes: bool) {
+        let (one, bytes) = (usize::from(entry.is_lock()), entry.bytes());
+        let large = usize::from(entry.data.len() > LARGE_BYTES);
+        let (locks, lock_bytes) = self.locks;
+        if comes {
+            self.locks = (locks + one, lock_bytes + bytes * one as u64);
+            self.large += large;
+        } else {
+            self.locks = (locks - one, lock_bytes - bytes * one as u64);
+            self.large -= large;
+        }
     }
 
     /// The 4-byte seeded hash of a key, as touches carry it.
@@ -265,6 +332,7 @@ impl Keyspace {
             hash: self.hash_of(parts.key),
             key_len,
             kind: parts.kind,
+            shape: Shape::Plain,
         }
     }
 
@@ -273,6 +341,7 @@ impl Keyspace {
         debug_assert!(self.find(entry.hash, entry.key()).is_none(), "key is held already");
         self.bytes += entry.bytes();
         self.len += 1;
+        self.count(&entry, true);
         let hash = entry.hash;
         self.places.insert(placed(&entry, self.next_id()));
         let id = match self.free.pop() {
@@ -301,9 +370,11 @@ impl Keyspace {
     /// Puts another entry of the same key in an entry's place and gives the old one.
     pub fn replace(&mut self, id: EntryId, entry: Entry) -> Entry {
         let added = entry.bytes();
+        self.count(&entry, true);
         let place = self.chunks[id as usize / CHUNK][id as usize % CHUNK].as_mut();
         let old = std::mem::replace(place.expect("ids of held entries only"), entry);
         self.bytes = self.bytes - old.bytes() + added;
+        self.count(&old, false);
         old
     }
 
@@ -320,6 +391,7 @@ impl Keyspace {
         self.free.push(id);
         self.len -= 1;
         self.bytes -= old.bytes();
+        self.count(&old, false);
         old
     }
 }

@@ -5,28 +5,33 @@
 
 mod commands;
 mod look;
+mod refill;
 mod scan;
 mod store;
 mod walk;
+mod work;
 
 use super::digest::{of_entry, of_mark};
 use super::eviction::{Eviction, Lru};
 use super::expiry::Deadlines;
 use super::keyspace::{Entry, EntryId, Keyspace, NEVER, logical_bytes};
+use super::removals::Removals;
 use super::sessions::{Seen, Sessions};
 use super::slot::slot_of;
 use super::slot_set::SlotSet;
 use super::snapshot::Walk;
+use super::watcher::SharedWatcher;
 use crate::types::limits::{BATCH_WRITES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::types::wire;
 use crate::types::{
-    Batch, Command, Condition, Expiry, Refusal, Reply, RoutingEpoch, Write, positions,
+    Batch, Command, Condition, Expiry, Refusal, Reply, RoutingEpoch, Version, Write, positions,
 };
 
 pub use commands::flush::Garbage;
 #[cfg(test)]
 pub(super) use commands::increment_float::sum as decimal_sum;
 pub use look::{Due, Lookup, MachineStats};
+pub use refill::{Refillable, Refilled};
 
 /// Bits of a version that tell the writes of one entry apart.
 const VERSION_POSITION_BITS: u32 = 10;
@@ -50,6 +55,15 @@ pub struct MachineConfig {
     pub owned: SlotSet,
 }
 
+/// What a restored machine holds.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) keyspace: Keyspace,
+    pub(super) order: Lru,
+    pub(super) sessions: Sessions,
+    pub(super) removals: Removals,
+}
+
 /// The state machine of a shard's group.
 #[derive(Debug)]
 pub struct Machine {
@@ -61,6 +75,7 @@ pub struct Machine {
     deadlines: Deadlines,
     order: Lru,
     sessions: Sessions,
+    removals: Removals,
     /// Invariant: the wrapping sum of `of_entry` over all entries.
     content_digest: u64,
     /// Invariant: the wrapping sum of `of_mark` over all entries.
@@ -69,6 +84,8 @@ pub struct Machine {
     /// What a flush took out and nobody has dropped yet; not replicated.
     garbage: Garbage,
     touched: Vec<EntryId>,
+    /// Hears of changes; not replicated.
+    watcher: Option<SharedWatcher>,
     evictions: u64,
     expirations: u64,
     touches: u64,
@@ -87,15 +104,22 @@ impl Machine {
             deadlines: Deadlines::default(),
             order: Lru::new(),
             sessions,
+            removals: Removals::new(),
             content_digest: 0,
             order_digest: 0,
             walk: None,
             garbage: Garbage::default(),
             touched: Vec::new(),
+            watcher: None,
             evictions: 0,
             expirations: 0,
             touches: 0,
         }
+    }
+
+    /// Has a watcher hear of every change from now on.
+    pub fn watch(&mut self, watcher: SharedWatcher) {
+        self.watcher = Some(watcher);
     }
 
     /// A machine of restored parts.
@@ -105,18 +129,19 @@ impl Machine {
     pub(super) fn assemble(
         config: MachineConfig,
         log_time_ms: u64,
-        keyspace: Keyspace,
-        order: Lru,
-        sessions: Sessions,
+        parts: Parts,
     ) -> Result<Self, wire::Error> {
-        let mut machine = Machine { log_time_ms, sessions, ..Machine::new(config) };
+        let Parts { keyspace, order, sessions, removals } = parts;
+        let mut machine = Machine { log_time_ms, sessions, removals, ..Machine::new(config) };
         let mut versions: Vec<u64> = Vec::with_capacity(keyspace.len());
         for (id, entry) in (0..keyspace.ids_end()).filter_map(|id| Some((id, keyspace.peek(id)?))) {
             versions.push(entry.version);
             let digest = of_entry(entry, keyspace.seed());
             machine.content_digest = machine.content_digest.wrapping_add(digest);
-            let mark = of_mark(entry.version, order.export(id));
-            machine.order_digest = machine.order_digest.wrapping_add(mark);
+            if !entry.is_lock() {
+                let mark = of_mark(entry.version, order.export(id));
+                machine.order_digest = machine.order_digest.wrapping_add(mark);
+            }
         }
         versions.sort_unstable();
         if versions.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -175,8 +200,8 @@ impl Machine {
         match command {
             Command::Set(set) => self.set(set, version),
             Command::GetSet(set) => self.get_set(set, version),
-            Command::Delete(delete) => self.delete(delete),
-            Command::GetDelete(delete) => self.get_delete(delete),
+            Command::Delete(delete) => self.delete(delete, version),
+            Command::GetDelete(delete) => self.get_delete(delete, version),
             Command::Expire(expire) => self.expire(expire, version),
             Command::GetExpire(expire) => self.get_expire(expire, version),
             Command::Increment(increment) => self.increment(increment, version),
@@ -186,9 +211,13 @@ impl Machine {
             Command::Transaction(transaction) => self.transaction(transaction, version),
             Command::Tick => Reply::Done,
             Command::SetLimit { bytes_max } => self.set_limit(*bytes_max),
-            Command::Flush => self.flush(),
             Command::Copy(copy) => self.copy(copy, version),
             Command::Rename(copy) => self.rename(copy, version),
+            Command::Flush => self.flush(version),
+            Command::Lock(lock) => self.lock(lock, version),
+            Command::Renew(renew) => self.renew(renew),
+            Command::Unlock(unlock) => self.unlock(unlock),
+            Command::Fill(fill) => self.fill(fill, version),
         }
     }
 
@@ -201,10 +230,21 @@ impl Machine {
     fn too_large(&self, key: &[u8], value_len: usize) -> Option<Refusal> {
         // What a command asks for may be any number.
         let bytes = logical_bytes(key.len() + value_len.min(LENGTH_TOLD_MAX));
-        let bytes_max = entry_bytes_max(self.bytes_max);
+        let bytes_max = entry_bytes_max(self.bytes_max).min(self.bytes_beside_locks());
         let too_large =
             key.len() > KEY_BYTES_MAX || value_len > VALUE_BYTES_MAX || bytes > bytes_max;
         too_large.then_some(Refusal::TooLarge { bytes, bytes_max })
+    }
+
+    /// What values may take: locks are never evicted, and after a smaller limit they may be more than
+    /// it. A part stays free for the eviction that goes ahead.
+    fn bytes_beside_locks(&self) -> u64 {
+        (self.bytes_max - self.bytes_max / 100).saturating_sub(self.keyspace.locks().1)
+    }
+
+    /// A lock is no value to the commands that work on values.
+    fn wrong_kind(&self, found: Option<EntryId>) -> bool {
+        found.is_some_and(|id| self.keyspace.get(id).is_lock())
     }
 
     fn refuse(&self, key: &[u8], value_len: usize) -> Option<Refusal> {
@@ -220,6 +260,11 @@ impl Machine {
             Expiry::Keep => kept_ms,
         }
     }
+}
+
+/// The last version that the entry at `index`, or one before it, can give.
+pub fn last_version(index: u64) -> Version {
+    Version(index << VERSION_POSITION_BITS | ((1 << VERSION_POSITION_BITS) - 1))
 }
 
 /// Largest entry under a limit, logical bytes: a value of the smaller of `VALUE_BYTES_MAX` and 1/64

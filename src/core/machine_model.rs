@@ -14,6 +14,15 @@ pub struct ModelEntry {
     pub value: Value,
     pub deadline_ms: u64,
     pub version: u64,
+    pub lock: bool,
+    pub filled: bool,
+}
+
+impl ModelEntry {
+    pub(super) fn bytes(&self, key: &[u8]) -> u64 {
+        let refill = if self.filled { 12 } else { 0 };
+        logical_bytes(key.len() + self.value.data.len() + refill)
+    }
 }
 
 /// The model.
@@ -23,7 +32,11 @@ pub struct Model {
     pub(super) owned: SlotSet,
     hashes: Keyspace,
     pub entries: BTreeMap<Vec<u8>, ModelEntry>,
-    /// Keys, least recent first.
+    /// The last version that removed a key of this part of the hashes.
+    removed: BTreeMap<u32, u64>,
+    /// The last flush.
+    flushed: u64,
+    /// Keys that may be evicted, least recent first.
     pub order: Vec<Vec<u8>>,
     replies: BTreeMap<RequestId2, Reply>,
 }
@@ -42,13 +55,37 @@ impl Model {
             owned,
             hashes: Keyspace::new(hash_seed),
             entries: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            flushed: 0,
             order: Vec::new(),
             replies: BTreeMap::new(),
         }
     }
 
     pub fn bytes(&self) -> u64 {
-        self.entries.iter().map(|(k, e)| logical_bytes(k.len() + e.value.data.len())).sum()
+        self.entries.iter().map(|(k, e)| e.bytes(k)).sum()
+    }
+
+    pub(super) fn lock_bytes(&self) -> u64 {
+        self.entries.iter().filter(|(_, e)| e.lock).map(|(k, e)| e.bytes(k)).sum()
+    }
+
+    pub(super) fn note(&mut self, key: &[u8], version: u64) {
+        let last = self.removed.entry(self.hashes.hash_of(key) % 1024).or_default();
+        *last = version.max(*last);
+    }
+
+    /// The last change of a key that a fill must not undo, or a later one.
+    pub(super) fn last_change(&self, key: &[u8]) -> u64 {
+        let removed = self.removed.get(&(self.hashes.hash_of(key) % 1024)).copied();
+        let written = self.entries.get(key).map_or(0, |e| e.version);
+        written.max(removed.unwrap_or(0)).max(self.flushed)
+    }
+
+    pub(super) fn flush(&mut self, version: u64) {
+        self.entries.clear();
+        self.order.clear();
+        self.flushed = version;
     }
 
     pub fn alive(&self, key: &[u8]) -> Option<&ModelEntry> {
@@ -70,7 +107,7 @@ impl Model {
         for touch in &batch.touches {
             let has = |key: &&Vec<u8>| self.hashes.hash_of(key) == *touch;
             let mut keys: Vec<_> = self.entries.keys().filter(has).cloned().collect();
-            keys.retain(|key| self.alive(key).is_some());
+            keys.retain(|key| self.alive(key).is_some_and(|e| !e.lock));
             keys.sort_by_key(|key| self.entries[key].version);
             keys.iter().for_each(|key| self.promote(key));
         }
@@ -100,9 +137,7 @@ impl Model {
         if self.bytes() + added <= self.bytes_max {
             return;
         }
-        while self.bytes() + added > self.bytes_max {
-            self.evict_one();
-        }
+        while self.bytes() + added > self.bytes_max && self.evict_one() {}
         for _ in 0..16 {
             if self.bytes() + added > self.bytes_max - self.bytes_max / 200 {
                 self.evict_one();
@@ -110,9 +145,10 @@ impl Model {
         }
     }
 
-    pub(super) fn evict_one(&mut self) {
-        let key = self.first_due().unwrap_or_else(|| self.order[0].clone());
-        self.forget(&key);
+    /// False if only locks are left.
+    pub(super) fn evict_one(&mut self) -> bool {
+        let key = self.first_due().or_else(|| self.order.first().cloned());
+        key.inspect(|key| self.forget(key)).is_some()
     }
 
     fn first_due(&self) -> Option<Vec<u8>> {
@@ -126,7 +162,9 @@ impl Model {
     }
 
     pub(super) fn forget(&mut self, key: &[u8]) {
-        self.entries.remove(key);
+        if let Some(entry) = self.entries.remove(key) {
+            self.note(key, entry.version);
+        }
         self.order.retain(|other| other != key);
     }
 }

@@ -16,11 +16,17 @@ impl Model {
         if keys.any(|key| !self.owned.contains(slot_of(key))) {
             return Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(0) });
         }
+        if let Some(reply) = self.of_locks(command, version) {
+            return reply;
+        }
         match command {
+            Command::Lock(_) | Command::Renew(_) | Command::Unlock(_) | Command::Fill(_) => {
+                unreachable!("they are answered above")
+            }
             Command::Set(set) => self.set(set, version, false),
             Command::GetSet(set) => self.set(set, version, true),
-            Command::Delete(delete) => self.delete(delete, false),
-            Command::GetDelete(delete) => self.delete(delete, true),
+            Command::Delete(delete) => self.delete(delete, version, false),
+            Command::GetDelete(delete) => self.delete(delete, version, true),
             Command::Expire(expire) => self.expire(expire, version, false),
             Command::GetExpire(expire) => self.expire(expire, version, true),
             Command::Increment(increment) => {
@@ -69,14 +75,11 @@ impl Model {
             Command::Tick => Reply::Done,
             Command::SetLimit { bytes_max } => {
                 self.bytes_max = *bytes_max;
-                while self.bytes() > self.bytes_max {
-                    self.evict_one();
-                }
+                while self.bytes() > self.bytes_max && self.evict_one() {}
                 Reply::Done
             }
             Command::Flush => {
-                self.entries.clear();
-                self.order.clear();
+                self.flush(version);
                 Reply::Done
             }
         }
@@ -109,6 +112,10 @@ impl Model {
     /// What a read of a key finds at this log time.
     pub fn read(&self, query: &Query) -> Answer {
         let entry = query.key().and_then(|key| self.alive(key));
+        let shown = matches!(query, Query::Get { .. } | Query::GetRange { .. });
+        if shown && entry.is_some_and(|e| e.lock) {
+            return Answer::WrongKind;
+        }
         let ends = |e: &ModelEntry| (e.deadline_ms != NEVER).then_some(e.deadline_ms);
         match query {
             Query::Get { .. } => Answer::Value(entry.map(|e| self.found(e))),
@@ -136,7 +143,7 @@ impl Model {
         }
     }
 
-    fn found(&self, entry: &ModelEntry) -> Found {
+    pub(super) fn found(&self, entry: &ModelEntry) -> Found {
         let ends = entry.deadline_ms != NEVER;
         Found {
             value: entry.value.clone(),
@@ -145,14 +152,16 @@ impl Model {
         }
     }
 
-    fn too_large(&self, key: &[u8], value_len: usize) -> Option<Reply> {
-        let (bytes, bytes_max) =
-            (logical_bytes(key.len() + value_len), entry_bytes_max(self.bytes_max));
+    pub(super) fn too_large(&self, key: &[u8], value_len: usize) -> Option<Reply> {
+        let beside_locks = self.bytes_max - self.bytes_max / 100;
+        let bytes_max =
+            entry_bytes_max(self.bytes_max).min(beside_locks.saturating_sub(self.lock_bytes()));
+        let bytes = logical_bytes(key.len() + value_len);
         (bytes > bytes_max).then_some(Reply::Refused(Refusal::TooLarge { bytes, bytes_max }))
     }
 
     /// What has expired goes when it is looked at.
-    fn reap(&mut self, key: &[u8]) {
+    pub(super) fn reap(&mut self, key: &[u8]) {
         if self.alive(key).is_none() && self.entries.contains_key(key) {
             self.forget(key);
         }
@@ -169,7 +178,9 @@ impl Model {
         let refusal = self.too_large(key, value.data.len());
         if refusal.is_none() {
             let deadline_ms = self.entries.get(key).map_or(NEVER, |e| e.deadline_ms);
-            self.put(key, ModelEntry { value, deadline_ms, version: version.0 });
+            let version = version.0;
+            let plain = ModelEntry { value, deadline_ms, version, lock: false, filled: false };
+            self.put(key, plain);
         }
         refusal
     }
@@ -203,7 +214,7 @@ impl Model {
         }
     }
 
-    fn deadline(&self, expiry: Expiry, kept: u64) -> u64 {
+    pub(super) fn deadline(&self, expiry: Expiry, kept: u64) -> u64 {
         match expiry {
             Expiry::Never => NEVER,
             Expiry::AfterMs(ms) => self.log_time_ms + ms,
@@ -228,23 +239,27 @@ impl Model {
         let kept = self.entries.get(&set.key[..]).map_or(NEVER, |e| e.deadline_ms);
         let deadline_ms = self.deadline(set.expiry, kept);
         if deadline_ms > self.log_time_ms {
-            let entry = ModelEntry { value: set.value.clone(), deadline_ms, version };
+            let value = set.value.clone();
+            let entry = ModelEntry { value, deadline_ms, version, lock: false, filled: false };
             self.put(&set.key, entry);
         } else {
             self.forget(&set.key);
+            self.note(&set.key, version);
         }
         let version = Version(version);
         if get { Reply::Swapped { version, old } } else { Reply::Set { version } }
     }
 
-    fn put(&mut self, key: &[u8], entry: ModelEntry) {
-        self.forget(key);
-        self.make_room(logical_bytes(key.len() + entry.value.data.len()));
+    pub(super) fn put(&mut self, key: &[u8], entry: ModelEntry) {
+        // What is overwritten is not removed.
+        self.entries.remove(key);
+        self.order.retain(|other| other != key);
+        self.make_room(entry.bytes(key));
         self.entries.insert(key.to_vec(), entry);
         self.order.push(key.to_vec());
     }
 
-    fn delete(&mut self, delete: &Delete, get: bool) -> Reply {
+    fn delete(&mut self, delete: &Delete, version: u64, get: bool) -> Reply {
         let fails = self.fails(&delete.key, delete.condition);
         let old = self.entries.get(&delete.key[..]).map(|e| Box::new(self.found(e)));
         if fails {
@@ -254,6 +269,7 @@ impl Model {
                 false => Reply::ConditionFailed { current },
             };
         }
+        self.note(&delete.key, version);
         let Some(old) = old else { return Reply::NotFound };
         self.forget(&delete.key);
         if get { Reply::Taken(old) } else { Reply::Deleted { version: old.version } }
@@ -274,8 +290,9 @@ impl Model {
         }
         if rename {
             self.forget(&copy.key);
+            self.note(&copy.key, version);
         }
-        self.put(&copy.to, ModelEntry { version, ..from });
+        self.put(&copy.to, ModelEntry { version, filled: false, ..from });
         Reply::Set { version: Version(version) }
     }
 
@@ -299,6 +316,7 @@ impl Model {
         if new <= self.log_time_ms {
             let old = self.found(&entry);
             self.forget(&expire.key);
+            self.note(&expire.key, version);
             return match get {
                 true => Reply::Taken(Box::new(old)),
                 false => Reply::Deleted { version: old.version },

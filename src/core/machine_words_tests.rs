@@ -1,13 +1,14 @@
 //! Logs of random commands for the property tests.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::keyspace::Keyspace;
 use super::machine_tests::SEED;
 use crate::types::{
-    Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Increment,
-    IncrementFloat, Query, RequestId, Set, SetRange, Step, Transaction, Value, ValueKind, Version,
-    Watch, Write,
+    Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Fill,
+    Increment, IncrementFloat, Lock, Query, Renew, RequestId, Set, SetRange, Step, Transaction,
+    Unlock, Value, ValueKind, Version, Watch, Write,
 };
 
 pub(super) fn key() -> impl Strategy<Value = String> {
@@ -62,6 +63,34 @@ pub(super) fn any_expire() -> impl Strategy<Value = Expire> {
     })
 }
 
+/// A command about a lock or a fill, under versions that are right at times.
+pub(super) fn of_locks() -> impl Strategy<Value = Command> {
+    let key = || key().prop_map(Bytes::from);
+    let owner = || prop_oneof![Just("a"), Just("bb")].prop_map(Bytes::from);
+    let token = || (0..40u64, 0..4u64).prop_map(|(i, p)| Version(i * 1024 + p));
+    let ttl = || 0..300u64;
+    let lock = (key(), owner(), ttl(), 0..5u32).prop_map(|(key, owner, ttl_ms, locks_max)| {
+        Command::Lock(Lock { key, owner, ttl_ms, locks_max })
+    });
+    let renew = (key(), owner(), token(), ttl()).prop_map(|(key, owner, token, ttl_ms)| {
+        Command::Renew(Renew { key, owner, token, ttl_ms })
+    });
+    let unlock = (key(), owner(), token())
+        .prop_map(|(key, owner, token)| Command::Unlock(Unlock { key, owner, token }));
+    let since = proptest::option::weighted(0.9, token());
+    let ends = expiry().prop_map(|expiry| match expiry {
+        Expiry::Keep => Expiry::Never,
+        other => other,
+    });
+    let times = (proptest::option::of(1..200u64), 0..9u64);
+    let fill = (key(), value(), ends, times, since).prop_map(
+        |(key, value, expiry, (soft_ms, cost_ms), since)| {
+            Command::Fill(Fill { key, value, soft_ms, expiry, cost_ms, token: 1, since })
+        },
+    );
+    prop_oneof![5 => lock, 2 => renew, 2 => unlock, 4 => fill]
+}
+
 /// A write of one key.
 pub(super) fn keyed() -> impl Strategy<Value = Command> {
     let set =
@@ -96,6 +125,7 @@ pub(super) fn keyed() -> impl Strategy<Value = Command> {
         3 => copy().prop_map(Command::Rename),
         4 => increment.prop_map(Command::Increment),
         3 => float.prop_map(Command::IncrementFloat),
+        12 => of_locks(),
         3 => (key(), value())
             .prop_map(|(key, value)| Command::Append(Append { key: key.into(), value })),
         3 => (key(), 0..400u64, value()).prop_map(|(key, offset, value)| {

@@ -11,6 +11,8 @@ pub mod machine;
 #[cfg(test)]
 mod machine_model;
 #[cfg(test)]
+mod machine_model_locks;
+#[cfg(test)]
 mod machine_model_words;
 #[cfg(test)]
 mod machine_snapshot_tests;
@@ -23,12 +25,15 @@ pub mod queue_delay;
 #[cfg(test)]
 mod recency_tests;
 pub mod reconcile;
+pub mod removals;
 pub mod reply_record;
 pub mod restore;
 pub mod ring;
 pub mod sessions;
+pub mod shape;
 pub mod slot;
 pub mod slot_set;
 pub mod snapshot;
 pub mod snapshot_record;
 pub mod table;
+pub mod watcher;

@@ -52,6 +52,11 @@ pub fn put_reply(out: &mut BytesMut, reply: &Reply) {
             put_option(out, current.map(|version| version.0));
         }
         Reply::Read(answer) => put_answer(out, answer),
+        Reply::Locked { token, deadline_ms: ms } | Reply::LockHeld { token, ttl_ms: ms } => {
+            wire::put_varint(out, token.0);
+            wire::put_varint(out, *ms);
+        }
+        Reply::NotHeld { current } => put_option(out, current.map(|version| version.0)),
     }
 }
 
@@ -83,6 +88,12 @@ fn tag_of(reply: &Reply) -> u8 {
         Reply::Transaction(_) => 23,
         Reply::Aborted { .. } => 24,
         Reply::Read(_) => 25,
+        Reply::Refused(Refusal::WrongKind) => 26,
+        Reply::Refused(Refusal::Locks { .. }) => 27,
+        Reply::Refused(Refusal::OutdatedToken) => 28,
+        Reply::Locked { .. } => 29,
+        Reply::LockHeld { .. } => 30,
+        Reply::NotHeld { .. } => 31,
     }
 }
 
@@ -97,7 +108,10 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
         | Refusal::NotInteger
         | Refusal::Overflow
         | Refusal::NotFloat
-        | Refusal::NotFinite => {}
+        | Refusal::NotFinite
+        | Refusal::WrongKind
+        | Refusal::OutdatedToken => {}
+        Refusal::Locks { limit } => wire::put_varint(out, *limit),
     }
 }
 
@@ -168,6 +182,12 @@ fn get_plain(tag: u8, input: &mut Bytes) -> Result<Reply, Error> {
             current: get_option(input)?.map(Version),
         },
         25 => Reply::Read(Box::new(get_answer(input)?)),
+        26 => Reply::Refused(Refusal::WrongKind),
+        27 => Reply::Refused(Refusal::Locks { limit: number(input)? }),
+        28 => Reply::Refused(Refusal::OutdatedToken),
+        29 => Reply::Locked { token: version(input)?, deadline_ms: number(input)? },
+        30 => Reply::LockHeld { token: version(input)?, ttl_ms: number(input)? },
+        31 => Reply::NotHeld { current: get_option(input)?.map(Version) },
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }
@@ -257,6 +277,7 @@ pub fn put_answer(out: &mut BytesMut, answer: &Answer) {
             out.put_u8(4);
             wire::put_varint(out, *keys);
         }
+        Answer::WrongKind => out.put_u8(5),
     }
 }
 
@@ -270,6 +291,7 @@ pub fn get_answer(input: &mut Bytes) -> Result<Answer, Error> {
         2 => Answer::Meta(get_meta(input)?),
         3 => Answer::Keys(get_keys(input)?),
         4 => Answer::Size(wire::get_varint(input, WHAT)?),
+        5 => Answer::WrongKind,
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }

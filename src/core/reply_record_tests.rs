@@ -53,6 +53,14 @@ pub(crate) fn replies() -> Vec<Reply> {
         Reply::Read(Box::new(Answer::Meta(None))),
         Reply::Read(Box::new(Answer::Keys(keys))),
         Reply::Read(Box::new(Answer::Size(300))),
+        Reply::Refused(Refusal::WrongKind),
+        Reply::Refused(Refusal::Locks { limit: 300 }),
+        Reply::Refused(Refusal::OutdatedToken),
+        Reply::Locked { token: version, deadline_ms: 300 },
+        Reply::LockHeld { token: version, ttl_ms: 300 },
+        Reply::NotHeld { current: Some(version) },
+        Reply::NotHeld { current: None },
+        Reply::Read(Box::new(Answer::WrongKind)),
     ]
 }
 
@@ -96,6 +104,14 @@ fn golden_bytes() {
         "190200",
         "190301ffffffff0f01016b",
         "1904ac02",
+        "1a",
+        "1bac02",
+        "1c",
+        "1d01ac02",
+        "1e01ac02",
+        "1f0101",
+        "1f00",
+        "1905",
     ];
     let replies = replies();
     assert_eq!(replies.len(), golden.len());
@@ -141,7 +157,7 @@ fn a_detached_reply_keeps_no_buffer_alive() {
 
 proptest! {
     #[test]
-    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), tag in 0..30u8) {
+    fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), tag in 0..36u8) {
         let mut input = vec![tag];
         input.extend(bytes);
         if let Ok(reply) = get_reply(&mut input.into()) {

@@ -4,10 +4,12 @@
 use bytes::Bytes;
 
 use super::eviction::{Eviction, Lru};
-use super::keyspace::{EntryId, Keyspace};
-use super::machine::{Machine, MachineConfig};
+use super::keyspace::{EntryId, Keyspace, Shape};
+use super::machine::{Machine, MachineConfig, Parts};
+use super::removals::Removals;
 use super::sessions::Sessions;
 use super::snapshot_record::{Chunk, EntryRecord, Header, Record, get_record};
+use super::watcher::SharedWatcher;
 use crate::types::limits::KEY_BYTES_MAX;
 use crate::types::wire::Error;
 
@@ -17,6 +19,8 @@ pub struct MachineRestorer {
     sequence: u32,
     state: Option<Partial>,
     complete: bool,
+    /// Of the machine whose place the restored one takes.
+    watcher: Option<SharedWatcher>,
 }
 
 #[derive(Debug)]
@@ -27,12 +31,18 @@ struct Partial {
     /// Mark and id of each entry, in the order of the walk.
     marks: Vec<(u64, EntryId)>,
     sessions: Sessions,
+    removals: Removals,
 }
 
 impl MachineRestorer {
     /// A collector that has seen nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A collector for a machine that is watched so.
+    pub fn watched(watcher: Option<SharedWatcher>) -> Self {
+        MachineRestorer { watcher, ..Self::default() }
     }
 
     /// Adds the next chunk.
@@ -65,7 +75,7 @@ impl MachineRestorer {
     /// If chunks are missing, or what they held is not what the header said.
     pub fn finish(self) -> Result<Machine, Error> {
         match self.state {
-            Some(state) if self.complete => state.finish(),
+            Some(state) if self.complete => state.finish(self.watcher),
             _ => Err(Error::Short { what: "snapshot" }),
         }
     }
@@ -76,6 +86,7 @@ impl Partial {
         Partial {
             keyspace: Keyspace::new(header.hash_seed),
             sessions: Sessions::new(header.hash_seed),
+            removals: Removals::new(),
             marks: Vec::new(),
             header,
             tag,
@@ -89,6 +100,10 @@ impl Partial {
                 true => Ok(()),
                 false => Err(Error::Malformed { what: "snapshot session" }),
             },
+            Record::Removals(removals) => {
+                self.removals = removals;
+                Ok(())
+            }
         }
     }
 
@@ -99,16 +114,20 @@ impl Partial {
         if parts.key.len() > KEY_BYTES_MAX || self.keyspace.find(hash, parts.key).is_some() {
             return malformed;
         }
-        let entry = self.keyspace.make(parts);
+        let refill = record.refill.map(|refill| refill.to_bytes());
+        let entry = self.keyspace.make_joined(parts, &[refill.as_ref().map_or(&[], |r| &r[..])]);
+        let entry = entry.shaped(record.shape);
         if self.keyspace.bytes() + entry.bytes() > self.header.bytes {
             return malformed;
         }
         let id = self.keyspace.insert(entry);
-        self.marks.push((record.mark, id));
+        if record.shape != Shape::Lock {
+            self.marks.push((record.mark, id));
+        }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Machine, Error> {
+    fn finish(mut self, watcher: Option<SharedWatcher>) -> Result<Machine, Error> {
         let header = &self.header;
         self.marks.sort_unstable();
         let distinct = self.marks.windows(2).all(|pair| pair[0].0 < pair[1].0);
@@ -130,7 +149,17 @@ impl Partial {
             owned: self.header.owned.clone(),
         };
         let (time_ms, digest) = (header.log_time_ms, header.digest);
-        let machine = Machine::assemble(config, time_ms, self.keyspace, order, self.sessions)?;
+        let parts = Parts {
+            keyspace: self.keyspace,
+            order,
+            sessions: self.sessions,
+            removals: self.removals,
+        };
+        let mut machine = Machine::assemble(config, time_ms, parts)?;
+        if let Some(watcher) = watcher {
+            watcher.all_changed();
+            machine.watch(watcher);
+        }
         if machine.digest() != digest {
             return Err(Error::Malformed { what: "snapshot digest" });
         }

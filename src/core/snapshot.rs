@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::eviction::{Eviction, Lru};
 use super::keyspace::{Entry, EntryId, Keyspace};
+use super::removals::Removals;
 use super::sessions::Session;
 use super::snapshot_record::{ChunkWriter, Header};
 
@@ -41,6 +42,8 @@ pub struct Walk {
     settled: Vec<u64>,
     preimages: VecDeque<(Entry, u64)>,
     sessions: VecDeque<(u128, Arc<Session>)>,
+    /// Taken when they are written.
+    removals: Option<Removals>,
     finished: bool,
     /// What the machine held at the first flush since the snapshot's point; from there on nothing
     /// changes in it.
@@ -49,7 +52,12 @@ pub struct Walk {
 
 impl Walk {
     /// Begins a walk of the present state.
-    pub fn new(header: Header, keyspace: &Keyspace, sessions: Vec<(u128, Arc<Session>)>) -> Self {
+    pub fn new(
+        header: Header,
+        keyspace: &Keyspace,
+        sessions: Vec<(u128, Arc<Session>)>,
+        removals: Removals,
+    ) -> Self {
         let end = keyspace.ids_end();
         Walk {
             tag: header.tag(),
@@ -60,6 +68,7 @@ impl Walk {
             settled: vec![0; (end as usize).div_ceil(64)],
             preimages: VecDeque::new(),
             sessions: sessions.into(),
+            removals: Some(removals),
             finished: false,
             flushed: None,
         }
@@ -88,7 +97,7 @@ impl Walk {
         }
         self.settled[id as usize / 64] |= 1 << (id % 64);
         if let Some(entry) = entry {
-            self.preimages.push_back((entry.clone(), order.export(id)));
+            self.preimages.push_back((entry.clone(), mark(entry, id, order)));
         }
     }
 
@@ -112,6 +121,9 @@ impl Walk {
         let mut out = ChunkWriter::new(self.tag, self.sequence, &self.header);
         self.sequence += 1;
         let bytes_max = bytes_max.max(1);
+        if let Some(removals) = self.removals.take() {
+            out.removals(&removals);
+        }
         // Pre-images first, so that they free their memory soon.
         while out.records_bytes() < bytes_max {
             let Some((entry, mark)) = self.preimages.pop_front() else { break };
@@ -122,7 +134,7 @@ impl Walk {
             if !self.is_settled(self.next)
                 && let Some(entry) = keyspace.peek(self.next)
             {
-                out.entry(entry, order.export(self.next));
+                out.entry(entry, mark(entry, self.next, order));
             }
             self.next += 1;
         }
@@ -135,4 +147,9 @@ impl Walk {
         self.flushed = flushed;
         Some(out.seal(self.finished))
     }
+}
+
+/// An entry's place in the eviction order; locks have none.
+fn mark(entry: &Entry, id: EntryId, order: &impl Eviction) -> u64 {
+    if entry.is_lock() { 0 } else { order.export(id) }
 }

@@ -12,7 +12,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::digest::{kind_of_tag, kind_tag};
-use super::keyspace::{Entry, Parts};
+use super::keyspace::{Entry, Parts, Refill, Shape};
+use super::removals::Removals;
 use super::reply_record::{get_reply_of, put_reply};
 use super::sessions::{Session, weight};
 use super::slot_set::SlotSet;
@@ -29,6 +30,11 @@ const CRC_BYTES: usize = 4;
 
 const RECORD_ENTRY: u8 = 1;
 const RECORD_SESSION: u8 = 2;
+/// A lock: an entry without a mark.
+const RECORD_LOCK: u8 = 3;
+/// An entry that was filled: one, and what belongs to the fill.
+const RECORD_FILLED: u8 = 4;
+const RECORD_REMOVALS: u8 = 5;
 
 /// What a snapshot says of the whole machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -127,18 +133,36 @@ impl ChunkWriter {
         self.out.len() - self.records_at
     }
 
-    /// Appends a cache entry and its mark in the eviction order.
+    /// Appends a cache entry and its mark in the eviction order (0 for a lock, which has none).
     pub fn entry(&mut self, entry: &Entry, mark: u64) {
         let out = &mut self.out;
-        out.put_u8(RECORD_ENTRY);
+        out.put_u8(match entry.shape() {
+            Shape::Plain => RECORD_ENTRY,
+            Shape::Lock => RECORD_LOCK,
+            Shape::Filled => RECORD_FILLED,
+        });
         out.put_u8(kind_tag(entry.kind));
         // Deadlines are milliseconds since 1970 or never (all ones): fixed width is shorter.
         out.put_u64_le(entry.deadline_ms);
         put_varint(out, entry.version);
         put_varint(out, mark);
         put_bytes(out, entry.key());
-        put_varint(out, entry.value_len() as u64);
-        out.put_slice(&entry.data[entry.key().len()..]);
+        put_bytes(out, entry.value_bytes());
+        if let Some(refill) = entry.refill() {
+            out.put_slice(&refill.to_bytes());
+        }
+    }
+
+    /// Appends when keys were last removed.
+    pub fn removals(&mut self, removals: &Removals) {
+        let out = &mut self.out;
+        out.put_u8(RECORD_REMOVALS);
+        let removed = removals.export();
+        put_varint(out, removed.len() as u64);
+        for (at, version) in removed {
+            put_varint(out, at.into());
+            put_varint(out, version);
+        }
     }
 
     /// Appends a session.
@@ -216,6 +240,8 @@ pub enum Record {
     Entry(EntryRecord),
     /// A session.
     Session(u128, Session),
+    /// When keys were last removed.
+    Removals(Removals),
 }
 
 /// A cache entry; key and value are slices of the chunk.
@@ -226,8 +252,12 @@ pub struct EntryRecord {
     kind: crate::types::ValueKind,
     deadline_ms: u64,
     version: u64,
-    /// Mark in the eviction order.
+    /// Mark in the eviction order; 0 for a lock.
     pub mark: u64,
+    /// What it is.
+    pub shape: Shape,
+    /// What belongs to its fill, if it was filled.
+    pub refill: Option<Refill>,
 }
 
 impl EntryRecord {
@@ -249,13 +279,39 @@ impl EntryRecord {
 /// If the bytes are none.
 pub fn get_record(input: &mut Bytes) -> Result<Record, Error> {
     match get_u8(input, "snapshot record")? {
-        RECORD_ENTRY => get_entry(input).map(Record::Entry),
+        RECORD_ENTRY => get_entry(input, Shape::Plain).map(Record::Entry),
+        RECORD_LOCK => get_entry(input, Shape::Lock).map(Record::Entry),
+        RECORD_FILLED => {
+            let mut entry = get_entry(input, Shape::Filled)?;
+            if input.remaining() < Refill::BYTES {
+                return Err(Error::Short { what: "refill" });
+            }
+            entry.refill = Refill::from_bytes(&input.split_to(Refill::BYTES));
+            Ok(Record::Entry(entry))
+        }
+        RECORD_REMOVALS => get_removals(input).map(Record::Removals),
         RECORD_SESSION => get_session(input),
         tag => Err(Error::Tag { what: "snapshot record", tag: u64::from(tag) }),
     }
 }
 
-fn get_entry(input: &mut Bytes) -> Result<EntryRecord, Error> {
+fn get_removals(input: &mut Bytes) -> Result<Removals, Error> {
+    let what = "removals";
+    let mut removals = Removals::new();
+    let count = get_varint(input, what)?;
+    if count > Removals::EXPORTED_MAX as u64 {
+        return Err(Error::Malformed { what });
+    }
+    for _ in 0..count {
+        let at = u32::try_from(get_varint(input, what)?).map_err(|_| Error::Malformed { what })?;
+        if !removals.import(at, get_varint(input, what)?) {
+            return Err(Error::Malformed { what });
+        }
+    }
+    Ok(removals)
+}
+
+fn get_entry(input: &mut Bytes, shape: Shape) -> Result<EntryRecord, Error> {
     let tag = get_u8(input, "value kind")?;
     let kind = kind_of_tag(tag).ok_or(Error::Tag { what: "value kind", tag: u64::from(tag) })?;
     Ok(EntryRecord {
@@ -265,6 +321,8 @@ fn get_entry(input: &mut Bytes) -> Result<EntryRecord, Error> {
         mark: get_varint(input, "eviction mark")?,
         key: get_bytes(input, "key")?,
         value: get_bytes(input, "value")?,
+        shape,
+        refill: None,
     })
 }
 

@@ -142,10 +142,11 @@ pub async fn run_set(options: &SetOptions, out: &mut impl Write) -> anyhow::Resu
         expiry,
         condition: options.condition.map(|kind| pb::Condition { kind: Some(kind) }),
         request_id: Some(new_request_id()),
+        return_old: false,
     };
     let mut client = connect(&options.target).await?;
     let reply = client.set(request(&options.target, message)).await.map_err(|s| failed(&s))?;
-    let pb::SetResponse { applied, version } = reply.into_inner();
+    let pb::SetResponse { applied, version, .. } = reply.into_inner();
     if options.target.json {
         writeln!(out, "{}", json!({ "applied": applied, "version": version }))?;
     } else if applied {
@@ -166,10 +167,11 @@ pub async fn run_del(options: &DelOptions, out: &mut impl Write) -> anyhow::Resu
         key_form: Some(pb::delete_request::KeyForm::Key(options.key.clone())),
         condition: kind.map(|kind| pb::Condition { kind: Some(kind) }),
         request_id: Some(new_request_id()),
+        return_old: false,
     };
     let mut client = connect(&options.target).await?;
     let reply = client.delete(request(&options.target, message)).await.map_err(|s| failed(&s))?;
-    let pb::DeleteResponse { found, applied, version } = reply.into_inner();
+    let pb::DeleteResponse { found, applied, version, .. } = reply.into_inner();
     if options.target.json {
         writeln!(out, "{}", json!({ "found": found, "applied": applied, "version": version }))?;
     } else if applied {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::validate::{self, invalid};
 use super::{FrontLimits, pb};
 use crate::service::{Operation, Response};
@@ -15,53 +13,65 @@ use crate::types::{
 /// An operation and the identity under which it may be retried.
 pub type Checked = (Operation, Option<RequestId>);
 
+/// The key of a message, checked.
+macro_rules! key_of {
+    ($limits:expr, $message:ident, $form:expr) => {{
+        use $crate::front::pb::$message::KeyForm;
+        let key = match $form {
+            Some(KeyForm::Key(text)) => bytes::Bytes::from(text),
+            Some(KeyForm::KeyBytes(bytes)) => bytes,
+            None => bytes::Bytes::new(),
+        };
+        $crate::front::validate::key($limits, key)?
+    }};
+}
+
+/// The value of a message, checked.
+macro_rules! value_of {
+    ($limits:expr, $message:ident, $form:expr) => {{
+        use $crate::front::pb::$message::ValueForm;
+        use $crate::types::{Value, ValueKind};
+        let (data, kind) = match $form {
+            Some(ValueForm::Value(text)) => (bytes::Bytes::from(text), ValueKind::Text),
+            Some(ValueForm::ValueBytes(bytes)) => (bytes, ValueKind::Bytes),
+            None => {
+                let problem = "neither value nor value_bytes is given";
+                return Err($crate::front::validate::invalid("value", problem));
+            }
+        };
+        Value { data: $crate::front::validate::value($limits, data)?, kind }
+    }};
+}
+
+pub(super) use {key_of, value_of};
+
 /// Checks a set.
 pub fn set(limits: &FrontLimits, request: pb::SetRequest) -> Result<Checked, Error> {
-    use pb::set_request::{KeyForm, ValueForm};
-    let key = match request.key_form {
-        Some(KeyForm::Key(text)) => Bytes::from(text),
-        Some(KeyForm::KeyBytes(bytes)) => bytes,
-        None => Bytes::new(),
-    };
-    let key = validate::key(limits, key)?;
-    let (data, kind) = match request.value_form {
-        Some(ValueForm::Value(text)) => (Bytes::from(text), ValueKind::Text),
-        Some(ValueForm::ValueBytes(bytes)) => (bytes, ValueKind::Bytes),
-        None => return Err(invalid("value", "neither value nor value_bytes is given")),
-    };
-    let value = Value { data: validate::value(limits, data)?, kind };
+    let key = key_of!(limits, set_request, request.key_form);
+    let value = value_of!(limits, set_request, request.value_form);
     let expiry = expiry(limits, request.expiry)?;
     let condition = condition(request.condition)?;
     let set = Set { key, value, expiry, condition };
-    Ok((Operation::Write(Command::Set(set)), request_id(request.request_id)?))
+    let command = if request.return_old { Command::GetSet(set) } else { Command::Set(set) };
+    Ok((Operation::Write(command), request_id(request.request_id)?))
 }
 
 /// Checks a delete. `if_absent` is refused: it could never delete anything.
 pub fn delete(limits: &FrontLimits, request: pb::DeleteRequest) -> Result<Checked, Error> {
-    use pb::delete_request::KeyForm;
-    let key = match request.key_form {
-        Some(KeyForm::Key(text)) => Bytes::from(text),
-        Some(KeyForm::KeyBytes(bytes)) => bytes,
-        None => Bytes::new(),
-    };
-    let key = validate::key(limits, key)?;
+    let key = key_of!(limits, delete_request, request.key_form);
     let condition = condition(request.condition)?;
     if condition == Condition::IfAbsent {
         return Err(invalid("condition.if_absent", "is not allowed for Delete"));
     }
     let delete = Delete { key, condition };
-    Ok((Operation::Write(Command::Delete(delete)), request_id(request.request_id)?))
+    let command =
+        if request.return_old { Command::GetDelete(delete) } else { Command::Delete(delete) };
+    Ok((Operation::Write(command), request_id(request.request_id)?))
 }
 
 /// Checks a get.
 pub fn get(limits: &FrontLimits, request: pb::GetRequest) -> Result<Checked, Error> {
-    use pb::get_request::KeyForm;
-    let key = match request.key_form {
-        Some(KeyForm::Key(text)) => Bytes::from(text),
-        Some(KeyForm::KeyBytes(bytes)) => bytes,
-        None => Bytes::new(),
-    };
-    let key = validate::key(limits, key)?;
+    let key = key_of!(limits, get_request, request.key_form);
     let consistency = consistency(request.consistency, request.max_staleness)?;
     Ok((Operation::Read { query: Query::Get { key }, consistency }, None))
 }
@@ -81,7 +91,7 @@ fn expiry(limits: &FrontLimits, expiry: Option<pb::set_request::Expiry>) -> Resu
     })
 }
 
-fn condition(condition: Option<pb::Condition>) -> Result<Condition, Error> {
+pub(super) fn condition(condition: Option<pb::Condition>) -> Result<Condition, Error> {
     use pb::condition::Kind;
     let Some(condition) = condition else { return Ok(Condition::Always) };
     match condition.kind {
@@ -100,7 +110,10 @@ fn condition(condition: Option<pb::Condition>) -> Result<Condition, Error> {
     }
 }
 
-fn consistency(number: i32, max_staleness: Option<pb::Ttl>) -> Result<Consistency, Error> {
+pub(super) fn consistency(
+    number: i32,
+    max_staleness: Option<pb::Ttl>,
+) -> Result<Consistency, Error> {
     let wanted = pb::Consistency::try_from(number)
         .map_err(|_| invalid("consistency", format!("{number} is unknown; 0 to 3 are allowed")))?;
     let staleness = max_staleness.map(|ttl| duration("max_staleness", ttl)).transpose()?;
@@ -118,7 +131,7 @@ fn consistency(number: i32, max_staleness: Option<pb::Ttl>) -> Result<Consistenc
     }
 }
 
-fn request_id(id: Option<pb::RequestId>) -> Result<Option<RequestId>, Error> {
+pub(super) fn request_id(id: Option<pb::RequestId>) -> Result<Option<RequestId>, Error> {
     id.map(|id| validate::request_id(&id.session, id.sequence)).transpose()
 }
 
@@ -128,12 +141,12 @@ pub fn ttl_of_ms(ms: u64) -> pb::Ttl {
     pb::Ttl { seconds: i64::try_from(ms / 1_000).expect("u64::MAX / 1000 fits"), nanos }
 }
 
-fn version(version: Option<Version>) -> u64 {
+pub(super) fn version(version: Option<Version>) -> u64 {
     version.map_or(0, |v| v.0)
 }
 
 /// An answer that does not belong to its question: a fault of this node.
-fn mismatch(response: &Response) -> Error {
+pub(super) fn mismatch(response: &Response) -> Error {
     Reason::Internal { detail: format!("answer of another operation: {response:?}") }.into()
 }
 
@@ -141,10 +154,19 @@ fn mismatch(response: &Response) -> Error {
 pub fn set_response(response: Response) -> Result<pb::SetResponse, Error> {
     match response {
         Response::Written(Reply::Set { version }) => {
-            Ok(pb::SetResponse { applied: true, version: version.0 })
+            Ok(pb::SetResponse { applied: true, version: version.0, old: None })
         }
+        Response::Written(Reply::Swapped { version, old }) => {
+            let old = old.map(|old| entry(*old));
+            Ok(pb::SetResponse { applied: true, version: version.0, old })
+        }
+        Response::Written(Reply::NotSwapped { current }) => Ok(pb::SetResponse {
+            applied: false,
+            version: version(current.as_ref().map(|found| found.version)),
+            old: current.map(|found| entry(*found)),
+        }),
         Response::Written(Reply::ConditionFailed { current }) => {
-            Ok(pb::SetResponse { applied: false, version: version(current) })
+            Ok(pb::SetResponse { applied: false, version: version(current), old: None })
         }
         other => Err(mismatch(&other)),
     }
@@ -154,15 +176,26 @@ pub fn set_response(response: Response) -> Result<pb::SetResponse, Error> {
 pub fn delete_response(response: Response) -> Result<pb::DeleteResponse, Error> {
     match response {
         Response::Written(Reply::Deleted { version }) => {
-            Ok(pb::DeleteResponse { found: true, applied: true, version: version.0 })
+            Ok(pb::DeleteResponse { found: true, applied: true, version: version.0, old: None })
         }
-        Response::Written(Reply::NotFound) => {
-            Ok(pb::DeleteResponse { found: false, applied: false, version: 0 })
-        }
+        Response::Written(Reply::Taken(found)) => Ok(pb::DeleteResponse {
+            found: true,
+            applied: true,
+            version: found.version.0,
+            old: Some(entry(*found)),
+        }),
+        Response::Written(Reply::NotSwapped { current }) => Ok(pb::DeleteResponse {
+            found: current.is_some(),
+            applied: false,
+            version: version(current.as_ref().map(|found| found.version)),
+            old: current.map(|found| entry(*found)),
+        }),
+        Response::Written(Reply::NotFound) => Ok(pb::DeleteResponse::default()),
         Response::Written(Reply::ConditionFailed { current }) => Ok(pb::DeleteResponse {
             found: current.is_some(),
             applied: false,
             version: version(current),
+            old: None,
         }),
         other => Err(mismatch(&other)),
     }
@@ -186,9 +219,21 @@ pub fn get_response(response: Response) -> Result<pb::GetResponse, Error> {
     })
 }
 
-fn freshness_message(freshness: Freshness) -> pb::Freshness {
+pub(super) fn freshness_message(freshness: Freshness) -> pb::Freshness {
     let Freshness { term, index, age_ms } = freshness;
     pb::Freshness { term, index, age: (age_ms > 0).then(|| ttl_of_ms(age_ms)) }
+}
+
+/// A value and what belongs to it.
+pub(super) fn entry(found: Found) -> pb::Entry {
+    use pb::entry::ValueForm as Wire;
+    use pb::get_response::ValueForm;
+    let Found { value, version, ttl_ms } = found;
+    let value_form = match value_form(value) {
+        ValueForm::Value(text) => Wire::Value(text),
+        ValueForm::ValueBytes(bytes) => Wire::ValueBytes(bytes),
+    };
+    pb::Entry { value_form: Some(value_form), version: version.0, ttl: ttl_ms.map(ttl_of_ms) }
 }
 
 fn value_form(value: Value) -> pb::get_response::ValueForm {

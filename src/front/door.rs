@@ -82,6 +82,7 @@ kinds! {
     Renew = "renew",
     Unlock = "unlock",
     GetOrLease = "get_or_lease",
+    Fill = "fill",
 }
 
 impl Kind {

@@ -7,10 +7,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
+use super::convert_locks as locks;
+use super::convert_many as many;
+use super::convert_words as words;
 use super::door::{Call, Door, Kind};
 use super::pipeline::{self, PipelineStream};
 use super::visitor::Visitor;
-use super::{convert, pb, status, validate};
+use super::{convert, pb, routing, status, validate};
 use crate::core::table::RoutingTable;
 use crate::service::{Execute, NodeStatus};
 use crate::types::clock::{Instant, now};
@@ -68,6 +71,34 @@ impl<S: Execute> CacheGrpc<S> {
         status::status(error, &self.door.table())
     }
 
+    /// Checks, runs and translates one request of several operations.
+    async fn many<Q>(
+        &self,
+        kind: Kind,
+        request: Request<Q>,
+        check: impl FnOnce(&super::FrontLimits, Q) -> Result<many::CheckedMany, Error>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        let mut answerings = Vec::new();
+        let check = |limits: &super::FrontLimits, message| {
+            let (checked, answers) = check(limits, message)?;
+            answerings = answers;
+            Ok(checked)
+        };
+        // The answers are read behind the check, which fills in how.
+        let response = self.unary(kind, request, check, Ok).await?;
+        let (metadata, response, extensions) = response.into_parts();
+        let batch = many::batch_response(response, &answerings, &self.door.table());
+        let batch = batch.map_err(|error| self.refuse(&error))?;
+        Ok(Response::from_parts(metadata, batch, extensions))
+    }
+
+    /// An answer under the epoch of this node's routing table.
+    fn answer<A>(&self, message: A) -> Response<A> {
+        let mut response = Response::new(message);
+        status::put_epoch(response.metadata_mut(), self.door.table().epoch);
+        response
+    }
+
     /// Checks, runs and translates one unary operation.
     async fn unary<Q, A>(
         &self,
@@ -86,7 +117,10 @@ impl<S: Execute> CacheGrpc<S> {
         };
         let checked = check(&self.door.limits, message);
         let result = self.door.run(kind, checked, call).await;
-        result.and_then(answer).map(Response::new).map_err(|error| self.refuse(&error))
+        match result.and_then(answer) {
+            Ok(message) => Ok(self.answer(message)),
+            Err(error) => Err(self.refuse(&error)),
+        }
     }
 }
 
@@ -96,7 +130,8 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         &self,
         request: Request<pb::SetRequest>,
     ) -> Result<Response<pb::SetResponse>, Status> {
-        self.unary(Kind::Set, request, convert::set, convert::set_response).await
+        let kind = if request.get_ref().return_old { Kind::GetSet } else { Kind::Set };
+        self.unary(kind, request, convert::set, convert::set_response).await
     }
 
     async fn get(
@@ -110,14 +145,160 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         &self,
         request: Request<pb::DeleteRequest>,
     ) -> Result<Response<pb::DeleteResponse>, Status> {
-        self.unary(Kind::Delete, request, convert::delete, convert::delete_response).await
+        let kind = if request.get_ref().return_old { Kind::GetDelete } else { Kind::Delete };
+        self.unary(kind, request, convert::delete, convert::delete_response).await
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<pb::InspectRequest>,
+    ) -> Result<Response<pb::InspectResponse>, Status> {
+        self.unary(Kind::Inspect, request, words::inspect, words::inspect_response).await
+    }
+
+    async fn increment(
+        &self,
+        request: Request<pb::IncrementRequest>,
+    ) -> Result<Response<pb::IncrementResponse>, Status> {
+        self.unary(Kind::Increment, request, words::increment, words::increment_response).await
+    }
+
+    async fn increment_float(
+        &self,
+        request: Request<pb::IncrementFloatRequest>,
+    ) -> Result<Response<pb::IncrementFloatResponse>, Status> {
+        self.unary(
+            Kind::IncrementFloat,
+            request,
+            words::increment_float,
+            words::increment_float_response,
+        )
+        .await
+    }
+
+    async fn append(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> Result<Response<pb::LengthResponse>, Status> {
+        self.unary(Kind::Append, request, words::append, words::length_response).await
+    }
+
+    async fn get_range(
+        &self,
+        request: Request<pb::GetRangeRequest>,
+    ) -> Result<Response<pb::GetResponse>, Status> {
+        self.unary(Kind::GetRange, request, words::get_range, convert::get_response).await
+    }
+
+    async fn set_range(
+        &self,
+        request: Request<pb::SetRangeRequest>,
+    ) -> Result<Response<pb::LengthResponse>, Status> {
+        self.unary(Kind::SetRange, request, words::set_range, words::length_response).await
+    }
+
+    async fn scan(
+        &self,
+        request: Request<pb::ScanRequest>,
+    ) -> Result<Response<pb::ScanResponse>, Status> {
+        self.unary(Kind::Scan, request, |_, scan| many::scan(scan), many::scan_response).await
+    }
+
+    async fn size(
+        &self,
+        request: Request<pb::SizeRequest>,
+    ) -> Result<Response<pb::SizeResponse>, Status> {
+        self.unary(Kind::Size, request, |_, size| many::size(size), many::size_response).await
+    }
+
+    async fn flush(
+        &self,
+        request: Request<pb::FlushRequest>,
+    ) -> Result<Response<pb::FlushResponse>, Status> {
+        self.unary(Kind::Flush, request, |_, flush| many::flush(flush), many::flush_response).await
+    }
+
+    async fn lock(
+        &self,
+        request: Request<pb::LockRequest>,
+    ) -> Result<Response<pb::LockResponse>, Status> {
+        self.unary(Kind::Lock, request, locks::lock, locks::lock_response).await
+    }
+
+    async fn renew(
+        &self,
+        request: Request<pb::RenewRequest>,
+    ) -> Result<Response<pb::LockResponse>, Status> {
+        self.unary(Kind::Renew, request, locks::renew, locks::lock_response).await
+    }
+
+    async fn unlock(
+        &self,
+        request: Request<pb::UnlockRequest>,
+    ) -> Result<Response<pb::UnlockResponse>, Status> {
+        self.unary(Kind::Unlock, request, locks::unlock, locks::unlock_response).await
+    }
+
+    async fn get_or_lease(
+        &self,
+        request: Request<pb::GetOrLeaseRequest>,
+    ) -> Result<Response<pb::GetOrLeaseResponse>, Status> {
+        self.unary(Kind::GetOrLease, request, locks::get_or_lease, locks::lease_response).await
+    }
+
+    async fn fill(
+        &self,
+        request: Request<pb::FillRequest>,
+    ) -> Result<Response<pb::SetResponse>, Status> {
+        self.unary(Kind::Fill, request, locks::fill, convert::set_response).await
+    }
+
+    async fn expire(
+        &self,
+        request: Request<pb::ExpireRequest>,
+    ) -> Result<Response<pb::ExpireResponse>, Status> {
+        let kind = if request.get_ref().return_value { Kind::GetExpire } else { Kind::Expire };
+        self.unary(kind, request, words::expire, words::expire_response).await
+    }
+
+    async fn multi_get(
+        &self,
+        request: Request<pb::MultiGetRequest>,
+    ) -> Result<Response<pb::MultiGetResponse>, Status> {
+        let response = self.many(Kind::Multi, request, many::multi_get).await?;
+        Ok(response.map(|batch| pb::MultiGetResponse { results: batch.results }))
+    }
+
+    async fn multi_set(
+        &self,
+        request: Request<pb::MultiSetRequest>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        let kind = if request.get_ref().atomic { Kind::Transaction } else { Kind::Multi };
+        self.many(kind, request, many::multi_set).await
+    }
+
+    async fn batch(
+        &self,
+        request: Request<pb::BatchRequest>,
+    ) -> Result<Response<pb::BatchResponse>, Status> {
+        let kind = if request.get_ref().atomic { Kind::Transaction } else { Kind::Multi };
+        self.many(kind, request, many::batch).await
     }
 
     async fn health(
         &self,
         _request: Request<pb::HealthRequest>,
     ) -> Result<Response<pb::HealthResponse>, Status> {
-        Ok(Response::new(health(self.door.service.status(), &self.door.table())))
+        Ok(self.answer(health(self.door.service.status(), &self.door.table())))
+    }
+
+    async fn routing(
+        &self,
+        request: Request<pb::RoutingRequest>,
+    ) -> Result<Response<pb::RoutingResponse>, Status> {
+        let (known_epoch, service) = (request.get_ref().known_epoch, &self.door.service);
+        let leader = |shard| service.leader(shard);
+        Ok(self.answer(routing::response(&self.door.table(), known_epoch, leader)))
     }
 
     type PipelineStream = PipelineStream;
@@ -132,7 +313,7 @@ impl<S: Execute> pb::cache_service_server::CacheService for CacheGrpc<S> {
         let door = Arc::clone(&self.door);
         let cancel = self.cancel.clone();
         let caller = pipeline::Caller { timeout, trace, activity: visitor.map(|v| v.0) };
-        Ok(Response::new(pipeline::run(door, input, caller, cancel)))
+        Ok(self.answer(pipeline::run(door, input, caller, cancel)))
     }
 }
 

@@ -6,10 +6,14 @@
 //! goes back through [`convert`] or, if it failed, [`status`].
 
 pub mod activity;
+pub mod asked;
 pub mod client;
 pub mod cluster;
 mod connection;
 pub mod convert;
+pub mod convert_locks;
+pub mod convert_many;
+pub mod convert_words;
 pub mod door;
 pub mod grpc;
 pub mod health;
@@ -21,6 +25,7 @@ pub use crate::pb;
 pub mod pipeline;
 pub mod render;
 pub mod resp;
+pub mod routing;
 pub mod scrape;
 pub mod serve;
 pub mod status;

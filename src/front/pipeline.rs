@@ -14,8 +14,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use super::activity::Activity;
-use super::door::{Call, Door, Kind};
-use super::{convert, pb, status, validate};
+use super::door::{Call, Door};
+use super::{asked, convert, pb, status, validate};
 use crate::service::Execute;
 use crate::types::clock::{Instant, now};
 use crate::types::{Error, Reason};
@@ -106,6 +106,7 @@ fn weight(request: &pb::PipelineRequest) -> usize {
             };
             key + value
         }
+        Some(other) => other.encoded_len(),
         None => 0,
     }
 }
@@ -229,7 +230,8 @@ async fn one<S: Execute>(
             pb::pipeline_response::Result::Failure(status::failure(&error, &door.table()))
         }
     };
-    Answered { weight, reply: pb::PipelineResponse { id, result: Some(result) } }
+    let routing_epoch = door.table().epoch.0;
+    Answered { weight, reply: pb::PipelineResponse { id, result: Some(result), routing_epoch } }
 }
 
 async fn answer<S: Execute>(
@@ -237,34 +239,15 @@ async fn answer<S: Execute>(
     request: pb::PipelineRequest,
     (arrived, ends): (Instant, Option<Instant>),
     caller: &Caller,
-) -> Result<pb::pipeline_response::Result, Error> {
-    use pb::pipeline_request::Operation as Asked;
-    use pb::pipeline_response::Result as Answer;
+) -> Result<asked::Answered, Error> {
     let timeout = request.timeout.map(|t| convert::duration("timeout", t)).transpose()?;
     let deadline = door.deadline(arrived, timeout);
     let deadline = ends.map_or(deadline, |ends| ends.min(deadline));
     let (trace, activity) = (caller.trace.as_deref(), caller.activity.as_deref());
     let call = Call { arrived, deadline, trace, activity };
-    let limits = &door.limits;
-    match request.operation {
-        Some(Asked::Get(get)) => {
-            let checked = convert::get(limits, get);
-            let response = door.run(Kind::Get, checked, call).await?;
-            convert::get_response(response).map(Answer::Get)
-        }
-        Some(Asked::Set(set)) => {
-            let checked = convert::set(limits, set);
-            let response = door.run(Kind::Set, checked, call).await?;
-            convert::set_response(response).map(Answer::Set)
-        }
-        Some(Asked::Delete(delete)) => {
-            let checked = convert::delete(limits, delete);
-            let response = door.run(Kind::Delete, checked, call).await?;
-            convert::delete_response(response).map(Answer::Delete)
-        }
-        None => Err(validate::invalid(
-            "operation",
-            "is missing or of an unknown kind; one of set, get, delete is allowed",
-        )),
-    }
+    let asked = request.operation.ok_or_else(|| {
+        validate::invalid("operation", "is missing, or of a kind that this node does not know")
+    })?;
+    let (kind, checked, answering) = asked::read(&door.limits, asked);
+    door.run(kind, checked, call).await.and_then(answering)
 }

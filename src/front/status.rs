@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 
 use super::{convert, pb, validate};
 use crate::core::table::RoutingTable;
-use crate::types::{Error, NodeId, Outcome, Reason};
+use crate::types::{Error, NodeId, Outcome, Reason, RoutingEpoch};
 
 /// The gRPC code of a reason.
 ///
@@ -29,7 +29,11 @@ pub fn code(reason: &Reason) -> Code {
         Reason::ResourceExhausted { .. } => Code::ResourceExhausted,
         Reason::DeadlineBeforePropose | Reason::DeadlineAfterPropose => Code::DeadlineExceeded,
         Reason::Lost { .. } => Code::Unknown,
-        Reason::TooStale { .. } | Reason::NotInteger | Reason::NotFloat => Code::FailedPrecondition,
+        Reason::TooStale { .. }
+        | Reason::NotInteger
+        | Reason::NotFloat
+        | Reason::WrongKind
+        | Reason::OutdatedToken => Code::FailedPrecondition,
         Reason::Overflow | Reason::NotFinite | Reason::ReplyTooLarge { .. } => Code::OutOfRange,
         Reason::SessionExpired => Code::Aborted,
         Reason::Internal { .. } => Code::Internal,
@@ -90,12 +94,18 @@ pub fn status(error: &Error, table: &RoutingTable) -> Status {
         code,
         message,
         details.encode_to_vec().into(),
-        metadata(error),
+        metadata(error, table.epoch),
     )
 }
 
-fn metadata(error: &Error) -> MetadataMap {
+/// Adds the epoch of the answering node's routing table.
+pub fn put_epoch(map: &mut MetadataMap, epoch: RoutingEpoch) {
+    map.insert("raftcache-epoch", MetadataValue::from(epoch.0));
+}
+
+fn metadata(error: &Error, epoch: RoutingEpoch) -> MetadataMap {
     let mut map = MetadataMap::new();
+    put_epoch(&mut map, epoch);
     let outcome = outcome_name(error.outcome());
     map.insert("raftcache-outcome", MetadataValue::from_static(outcome));
     map.insert("raftcache-reason", MetadataValue::from_static(error.reason.name()));

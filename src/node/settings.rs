@@ -7,6 +7,7 @@ use crate::config::{self, Config};
 use crate::core::queue_delay::DelayLimits;
 use crate::front::FrontLimits;
 use crate::front::resp::options::{Redirect, RespLimits, RespOptions};
+use crate::raft::leases::LeaseLimits;
 use crate::raft::settings::RaftSettings;
 use crate::service::{AdmissionLimits, ForwardLimits, Limits, Options};
 use crate::transport::options::PeerOptions;
@@ -53,6 +54,17 @@ fn raft_settings(config: &Config) -> RaftSettings {
         batch_writes_max: limits.batch_writes_max,
         batch_bytes_max: limits.batch_bytes_max,
         delay: queue_delay(config),
+        leases: leases(config),
+    }
+}
+
+fn leases(config: &Config) -> LeaseLimits {
+    let from = &config.limits;
+    LeaseLimits {
+        token: Duration::from_millis(from.lease_token_ms),
+        tokens_max: from.lease_tokens_max,
+        waiters_key_max: from.lease_waiters_key_max,
+        waiters_max: from.lease_waiters_max,
     }
 }
 
@@ -71,6 +83,7 @@ fn service_options(config: &Config) -> Options {
             transaction_operations_max: from.transaction_operations_max,
             transaction_bytes_max: from.transaction_bytes_max,
             scan_keys_max: from.scan_keys_max,
+            locks_max: from.locks_max,
         },
         forward: ForwardLimits {
             queue_max: from.forward_queue_max,
@@ -79,6 +92,7 @@ fn service_options(config: &Config) -> Options {
             frame_bytes_max: from.batch_bytes_max,
             in_flight_max: config.raft.batches_in_flight,
             delay: queue_delay(config),
+            waiting_max: from.forward_waiting_max,
         },
         ..Options::default()
     }
@@ -200,6 +214,7 @@ mod tests {
             batch_writes_max: from.batch_writes_max,
             batch_bytes_max: from.batch_bytes_max,
             delay: queue,
+            leases: leases(&config),
         };
         let node = settings(&config);
         assert_eq!(node.raft, expected);

@@ -8,6 +8,8 @@
 //!
 //! A panic while serving costs the entries in flight their answers (`Lost`), not the group its life.
 
+mod take;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -30,7 +32,7 @@ use crate::core::queue_delay::DelayLimits;
 use crate::types::clock::{Instant, now};
 use crate::types::limits::BATCH_WRITES_MAX;
 use crate::types::metrics::Metrics;
-use crate::types::{Batch, Error, Reason, Reply, Write, positions, task};
+use crate::types::{Batch, Command, Error, Reason, Reply, Write, positions, task};
 
 const QUEUED: u8 = 0;
 const PROPOSED: u8 = 1;
@@ -89,7 +91,10 @@ impl BatchQueue {
             return Ok(Vec::new());
         }
         let bytes: usize = writes.iter().map(write_bytes).sum();
-        self.check_room(count)?;
+        // What decides reads, and is at most one entry at a time, waits for its turn in any case.
+        if !is_tick(&writes) {
+            self.check_room(count)?;
+        }
         let state = Arc::new(AtomicU8::new(QUEUED));
         let (reply, answer) = oneshot::channel();
         let (queued_at, claim) = (now(), Arc::clone(&state));
@@ -152,6 +157,12 @@ impl BatchQueue {
     pub(super) fn inject_panic(&self, at: u8) {
         self.panics.store(at, Ordering::SeqCst);
     }
+}
+
+/// Whether a unit is a tick: refused for the length of a queue, it would make every read wait that
+/// met a deadline.
+fn is_tick(writes: &[Write]) -> bool {
+    matches!(writes, [Write { command: Command::Tick, .. }])
 }
 
 fn exhausted(what: &'static str, limit: usize) -> Error {
@@ -286,45 +297,6 @@ impl Batcher {
                 return;
             }
         }
-    }
-
-    /// Takes units off the backlog until the entry is full, skipping those whose caller left and
-    /// refusing those that waited too long.
-    fn take_batch(&mut self) -> (Vec<Write>, usize, Shares) {
-        let (mut writes, mut taken, mut bytes, mut shares) = (Vec::new(), 0, 0, Vec::new());
-        let max = self.replica.settings();
-        while let Some(next) = self.backlog.front() {
-            let wide = taken + next.positions > max.batch_writes_max;
-            if !writes.is_empty() && (wide || bytes + next.bytes > max.batch_bytes_max) {
-                break;
-            }
-            let Some(next) = self.backlog.pop_front() else { break };
-            self.queued.fetch_sub(next.positions, Ordering::Relaxed);
-            self.queued_bytes.fetch_sub(next.bytes, Ordering::Relaxed);
-            let verdict = self.delay.take(next.queued_at, next.positions);
-            let claim = if verdict.is_ok() { PROPOSED } else { ABANDONED };
-            let claimed =
-                next.state.compare_exchange(QUEUED, claim, Ordering::AcqRel, Ordering::Acquire);
-            match (claimed, verdict) {
-                (Ok(_), Ok(())) => {
-                    shares.push((next.writes.len(), next.reply));
-                    taken += next.positions;
-                    writes.extend(next.writes);
-                    bytes += next.bytes;
-                }
-                // Not proposed, and never will be: `Rejected`. The caller may be gone.
-                (Ok(_), Err(error)) => drop(next.reply.send(Err(error))),
-                (Err(_left), _) => {}
-            }
-        }
-        if self.turned_away.swap(false, Ordering::Relaxed) {
-            self.delay.refused();
-        }
-        if self.backlog.is_empty() && self.rx.is_empty() {
-            self.delay.emptied();
-        }
-        self.room.store(self.delay.room(), Ordering::Relaxed);
-        (writes, bytes, shares)
     }
 
     #[cfg(test)]

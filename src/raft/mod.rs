@@ -14,6 +14,7 @@ mod frame_codec;
 mod freshness;
 mod garbage;
 pub mod heartbeat;
+pub mod leases;
 mod log_clock;
 mod log_store;
 pub mod machine;
@@ -30,6 +31,8 @@ mod types;
 
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod lease_tests;
 #[cfg(test)]
 mod overload_tests;
 #[cfg(test)]

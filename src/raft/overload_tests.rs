@@ -1,5 +1,6 @@
 //! A group under more load than it can take, and one whose tasks panic (INV-8).
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -9,7 +10,9 @@ use super::shard_group::Fault;
 use super::testkit::{Cluster, get, set, soon};
 use crate::core::queue_delay::DelayLimits;
 use crate::types::clock::now;
-use crate::types::{Consistency, Expiry, Outcome, Reason, task};
+use crate::types::{
+    Command, Consistency, Expire, ExpireCondition, Expiry, Outcome, Reason, Write, task,
+};
 
 /// A group that takes one entry of four operations at a time.
 fn narrow() -> RaftSettings {
@@ -67,6 +70,57 @@ async fn what_waited_too_long_is_refused_and_was_not_applied() {
     for i in 0..8 {
         leader.write(vec![set(&format!("k{i}"), "v", Expiry::Never)], soon()).await.unwrap();
     }
+}
+
+/// A tick that is refused would cost every read its answer that met a deadline, although it is at most
+/// one entry in 50 ms.
+#[tokio::test(start_paused = true)]
+async fn a_read_of_a_due_key_is_served_while_the_queue_stands() {
+    let cluster = Cluster::start(narrow(), 1 << 20).await;
+    let (_, leader) = cluster.leader(&[]).await;
+    leader.write(vec![set("due", "v", Expiry::AfterMs(150))], soon()).await.unwrap();
+    let (done, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let crowd = (0..400).map(|i| {
+        let (leader, done, refused) = (leader.clone(), &done, &refused);
+        async move {
+            while !done.load(Ordering::SeqCst) {
+                let write = set(&format!("k{i}"), "v", Expiry::Never);
+                if leader.write(vec![write], soon()).await.is_err() {
+                    refused.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+    });
+    let read = async {
+        // By then the queue stands for longer than its interval, and the key is due.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(refused.load(Ordering::SeqCst) > 100, "the queue refuses writes");
+        let read = get(&leader, "due", Consistency::Linearizable).await;
+        done.store(true, Ordering::SeqCst);
+        read
+    };
+    let (_, read) = tokio::join!(join_all(crowd), read);
+    assert_eq!(read, Ok(None));
+}
+
+/// Appends to a large value are few bytes in the log and much work: they are spread over entries.
+#[tokio::test(start_paused = true)]
+async fn work_on_large_values_is_spread_over_entries() {
+    let cluster = Cluster::start(RaftSettings::default(), 256 << 20).await;
+    let (_, leader) = cluster.leader(&[]).await;
+    let large = "v".repeat(1_000_000);
+    leader.write(vec![set("large", &large, Expiry::Never)], soon()).await.unwrap();
+    let before = leader.replica().with_applied(|_, _, index| index);
+    let expires = (0..64u64).map(|n| {
+        let leader = leader.clone();
+        let (expiry, condition) = (Expiry::AfterMs(100_000 + n), ExpireCondition::Always);
+        let expire = Command::Expire(Expire { key: "large".into(), expiry, condition });
+        async move { leader.write(vec![Write { request_id: None, command: expire }], soon()).await }
+    });
+    assert!(join_all(expires).await.iter().all(Result::is_ok));
+    let entries = leader.replica().with_applied(|_, _, index| index) - before;
+    assert!((4..20).contains(&entries), "64 MB of work in {entries} entries of 16 MiB");
 }
 
 #[tokio::test(start_paused = true)]

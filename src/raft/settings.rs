@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
 
+use super::leases::LeaseLimits;
 use crate::core::queue_delay::DelayLimits;
 use crate::types::limits;
 
@@ -38,6 +39,8 @@ pub struct RaftSettings {
     pub batch_bytes_max: usize,
     /// How long operations may wait in a group's queue before some are refused.
     pub delay: DelayLimits,
+    /// Who fills missing keys, and who waits for it.
+    pub leases: LeaseLimits,
 }
 
 impl Default for RaftSettings {
@@ -59,6 +62,7 @@ impl Default for RaftSettings {
                 limits::QUEUE_DELAY_TARGET_MS,
                 limits::QUEUE_DELAY_INTERVAL_MS,
             ),
+            leases: LeaseLimits::default(),
         }
     }
 }

@@ -1,14 +1,18 @@
-//! A shard's group on this node: batcher, read barrier, touches and log time around a replica.
+//! A shard's group on this node: batcher, read barrier, touches, leases and log time around a replica.
+
+mod leasing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntCounterVec;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::barrier::Barrier;
 use super::batcher::{BatchQueue, Batcher};
+use super::leases::Leases;
 use super::log_clock::LogClock;
 use super::replica::{Replica, ReplicaDeps, StartError};
 use super::touches::Touches;
@@ -43,6 +47,9 @@ struct Inner {
     queue: BatchQueue,
     barrier: Arc<Barrier>,
     touches: Arc<Touches>,
+    leases: Arc<Leases>,
+    /// Answers of `get_or_lease`, by what they are.
+    lease_answers: IntCounterVec,
     clock: Arc<LogClock>,
     /// When the last tick was proposed. A tokio lock: held while the tick is applied, so that all
     /// reads that need one share it.
@@ -62,8 +69,11 @@ impl ShardGroup {
         clock: SharedClock,
     ) -> Result<Self, StartError> {
         let metrics = Arc::clone(&deps.metrics);
+        let leases = Leases::new(deps.settings.leases);
+        let mut machine = Machine::new(machine);
+        machine.watch(leases.clone());
         // Boxed: about 20 kB, which every caller would carry.
-        let start = Box::pin(Replica::start(key, node, Machine::new(machine), ran_before, deps));
+        let start = Box::pin(Replica::start(key, node, machine, ran_before, deps));
         let replica = start.await?;
         let touches = Arc::new(Touches::default());
         let clock = Arc::new(LogClock::new(clock));
@@ -80,12 +90,25 @@ impl ShardGroup {
             stop.run_until_cancelled(batcher.run()).await;
         });
         let (stop, reads, served) = (cancel.clone(), Arc::clone(&barrier), replica.clone());
+        let counted = Arc::clone(&metrics);
         tasks.spawn(async move {
-            let serve = || Arc::clone(&reads).run(served.clone(), Arc::clone(&metrics));
+            let serve = || Arc::clone(&reads).run(served.clone(), Arc::clone(&counted));
             stop.run_until_cancelled(task::restarted("read barrier", serve)).await;
         });
         let ticked = Mutex::new(None);
-        let inner = Inner { replica, queue, barrier, touches, clock, ticked, cancel, tasks };
+        let lease_answers = metrics.lease_answers.clone();
+        let inner = Inner {
+            replica,
+            queue,
+            barrier,
+            touches,
+            leases,
+            lease_answers,
+            clock,
+            ticked,
+            cancel,
+            tasks,
+        };
         Ok(ShardGroup { inner: Arc::new(inner) })
     }
 
@@ -108,9 +131,14 @@ impl ShardGroup {
 
     /// Proposes writes, in order, in one entry with whatever else is queued. Only on the leader,
     /// otherwise `NotLeader` with a hint. One reply for each write.
-    pub async fn write(&self, writes: Vec<Write>, deadline: Instant) -> Result<Vec<Reply>, Error> {
+    pub async fn write(
+        &self,
+        mut writes: Vec<Write>,
+        deadline: Instant,
+    ) -> Result<Vec<Reply>, Error> {
         self.check_leader()?;
         self.inner.replica.check_room()?;
+        self.vouch(&mut writes);
         let count = writes.len();
         let replies = self.inner.queue.write(writes, deadline).await?;
         assert_eq!(replies.len(), count, "one reply for each write");

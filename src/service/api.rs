@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::core::table::RoutingTable;
 use crate::types::clock::Instant;
 use crate::types::{
-    Answer, Command, Consistency, Error, Freshness, GroupId, NodeId, Query, ReplicaId, Reply,
-    RequestId, ShardId, Step, Watch,
+    Answer, Command, Consistency, Error, Freshness, GetOrLease, GroupId, Leased, NodeId, Query,
+    ReplicaId, Reply, RequestId, ShardId, Step, Watch,
 };
 
 /// One operation of a client.
@@ -51,6 +51,8 @@ pub enum Operation {
     },
     /// Remove every key, each shard at its own moment.
     Flush,
+    /// Read a key, or get the right to fill it (`Command::Fill`).
+    GetOrLease(GetOrLease),
 }
 
 /// Several operations as one request.
@@ -92,6 +94,7 @@ impl Operation {
         match self {
             Operation::Write(command) => command.key(),
             Operation::Read { query, .. } => query.key(),
+            Operation::GetOrLease(ask) => Some(&ask.key),
             Operation::Multi(_)
             | Operation::Scan(_)
             | Operation::Size { .. }
@@ -117,6 +120,7 @@ impl Operation {
                 watched.chain(multi.steps.iter().map(Step::payload_bytes)).sum()
             }
             Operation::Scan(scan) => scan.pattern.as_ref().map_or(0, Bytes::len),
+            Operation::GetOrLease(ask) => ask.key.len(),
             Operation::Size { .. } | Operation::Flush => 0,
         }
     }
@@ -131,6 +135,7 @@ impl Operation {
             Operation::Scan(_) => "scan",
             Operation::Size { .. } => "size",
             Operation::Flush => "flush",
+            Operation::GetOrLease(_) => "get_or_lease",
         }
     }
 }
@@ -159,6 +164,8 @@ pub enum Response {
     },
     /// Keys alive in all shards.
     Size(u64),
+    /// Of `GetOrLease`.
+    Leased(Box<Leased>),
 }
 
 /// The one entry of all doors. A door holds no semantics.

@@ -115,6 +115,8 @@ impl Attempts {
             | Reason::NotFinite
             | Reason::ReplyTooLarge { .. }
             | Reason::CrossShard { .. }
+            | Reason::WrongKind
+            | Reason::OutdatedToken
             | Reason::Internal { .. } => Next::Answer(self.sealed(error.clone())),
         };
         self.last = Some(error);
@@ -212,6 +214,8 @@ mod tests {
             Reason::NotFinite,
             Reason::ReplyTooLarge { bytes: 2, bytes_max: 1 },
             Reason::CrossShard { shards: 2 },
+            Reason::WrongKind,
+            Reason::OutdatedToken,
         ]
     }
 
@@ -220,7 +224,7 @@ mod tests {
         /// attempt ended `Unknown`; of a read it is always `Rejected`.
         #[test]
         fn the_final_outcome_is_that_of_the_worst_attempt(
-            picks in proptest::collection::vec(0..23usize, 1..12),
+            picks in proptest::collection::vec(0..25usize, 1..12),
             write in any::<bool>(),
             has_id in any::<bool>(),
         ) {

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::api::{Multi, Operation};
+use super::check_locks::check_lock;
 use super::unit::slot_of_query;
 use crate::types::limits::{
-    FLOAT_BYTES_MAX, KEY_BYTES_MAX, PATTERN_BYTES_MAX, SCAN_KEYS_MAX, TRANSACTION_BYTES_MAX,
-    TRANSACTION_OPERATIONS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+    FLOAT_BYTES_MAX, KEY_BYTES_MAX, LOCKS_MAX, PATTERN_BYTES_MAX, SCAN_KEYS_MAX,
+    TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
 use crate::types::{Command, Error, Expiry, Query, Reason, SLOTS, Step, Value, ValueKind};
 
@@ -25,6 +26,8 @@ pub struct Limits {
     pub transaction_bytes_max: usize,
     /// Keys that one call of a scan looks at in a shard.
     pub scan_keys_max: u32,
+    /// Locks that a shard holds.
+    pub locks_max: u32,
 }
 
 impl Default for Limits {
@@ -36,6 +39,7 @@ impl Default for Limits {
             transaction_operations_max: TRANSACTION_OPERATIONS_MAX,
             transaction_bytes_max: TRANSACTION_BYTES_MAX,
             scan_keys_max: SCAN_KEYS_MAX,
+            locks_max: LOCKS_MAX,
         }
     }
 }
@@ -48,6 +52,7 @@ impl Limits {
             Operation::Read { query, .. } => self.check_query(query),
             Operation::Multi(multi) => self.check_multi(multi),
             Operation::Scan(scan) => self.check_scan(scan.count, scan.pattern.as_ref()),
+            Operation::GetOrLease(ask) => self.check_lease(ask),
             Operation::Size { .. } | Operation::Flush => Ok(()),
         }
     }
@@ -80,6 +85,8 @@ impl Limits {
                 let len = increment.delta.len();
                 invalid("delta", format!("{len} bytes, at most {FLOAT_BYTES_MAX}"))
             }
+            Command::Lock(_) | Command::Renew(_) | Command::Unlock(_) => check_lock(command),
+            Command::Fill(fill) => self.check_fill(fill),
             Command::Delete(_)
             | Command::GetDelete(_)
             | Command::Increment(_)
@@ -127,6 +134,9 @@ impl Limits {
         }
         for step in &multi.steps {
             match step {
+                Step::Write(Command::Fill(_)) => {
+                    return invalid("operations", "fill goes alone".to_owned());
+                }
                 Step::Write(command) => self.check_command(command)?,
                 Step::Read(query) if query.key().is_none() => {
                     return invalid("operations", format!("{} is not about one key", query.name()));
@@ -153,7 +163,7 @@ impl Limits {
         Ok(())
     }
 
-    fn check_key(&self, key: &[u8]) -> Result<(), Error> {
+    pub(super) fn check_key(&self, key: &[u8]) -> Result<(), Error> {
         let bytes_max = self.key_bytes_max;
         match key.len() {
             0 => invalid("key", "is empty".to_owned()),
@@ -162,7 +172,7 @@ impl Limits {
         }
     }
 
-    fn check_value(&self, value: &Value) -> Result<(), Error> {
+    pub(super) fn check_value(&self, value: &Value) -> Result<(), Error> {
         self.check_value_bytes("value", value.data.len() as u64)?;
         if value.kind == ValueKind::Text && std::str::from_utf8(&value.data).is_err() {
             return invalid("value", "text that is not UTF-8".to_owned());
@@ -178,7 +188,7 @@ impl Limits {
         Ok(())
     }
 
-    fn check_expiry(&self, expiry: Expiry) -> Result<(), Error> {
+    pub(super) fn check_expiry(&self, expiry: Expiry) -> Result<(), Error> {
         match expiry {
             Expiry::AfterMs(0) => invalid("ttl", "is 0 ms, at least 1".to_owned()),
             Expiry::AfterMs(ttl_ms) if ttl_ms > self.ttl_ms_max => {
@@ -189,7 +199,7 @@ impl Limits {
     }
 }
 
-fn invalid(field: &'static str, problem: String) -> Result<(), Error> {
+pub(super) fn invalid(field: &'static str, problem: String) -> Result<(), Error> {
     Err(Reason::InvalidArgument { field, problem }.into())
 }
 

@@ -149,9 +149,10 @@ impl<G: LocalGroup> Execute for Service<G> {
 }
 
 impl<G: LocalGroup> Inner<G> {
-    async fn execute(&self, request: Request) -> Result<Response, Error> {
+    async fn execute(&self, mut request: Request) -> Result<Response, Error> {
         let (weight, bytes) = (request.operation.weight(), request.operation.bytes());
         let _permit = self.admission.admit_arrived(weight, bytes, request.arrived)?;
+        self.options.limits.stamp(&mut request.operation);
         self.options.limits.check(&request.operation)?;
         self.measures.asked(request.operation.name());
         let Request { operation, request_id, deadline, trace, .. } = request;
@@ -171,6 +172,9 @@ impl<G: LocalGroup> Inner<G> {
             Operation::Scan(scan) => Box::pin(self.scan(scan, caller)).await,
             Operation::Size { consistency } => Box::pin(self.size(consistency, caller)).await,
             Operation::Flush => Box::pin(self.flush(caller)).await,
+            Operation::GetOrLease(ask) => {
+                self.run(&Unit::lease(ask, caller)).await.map(Response::from)
+            }
         }
     }
 

@@ -55,6 +55,10 @@ pub(super) struct State {
     pub(super) faults: VecDeque<Fault>,
     pub(super) reads_at: Vec<(NodeId, Consistency)>,
     pub(super) age_ms: BTreeMap<NodeId, u64>,
+    /// Answers to come of `get_or_lease`; without any, nobody answers until the leader changes.
+    pub(super) leased: VecDeque<Leased>,
+    /// Where it was asked, and how.
+    pub(super) leases_at: Vec<(NodeId, GetOrLease)>,
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +166,25 @@ impl LocalGroup for FakeGroup {
         let found = |query: &Query| Answer::Value(found(query));
         let freshness = Freshness { term: 1, index: state.applied.len() as u64, age_ms };
         Ok((queries.iter().map(found).collect(), freshness))
+    }
+
+    async fn get_or_lease(&self, ask: &GetOrLease, deadline: Instant) -> Result<Leased, Error> {
+        if *self.shard.leader.borrow() != Some(self.node) {
+            return Err(self.shard.not_leader());
+        }
+        let leased = {
+            let mut state = self.shard.state.lock();
+            state.leases_at.push((self.node, ask.clone()));
+            state.leased.pop_front()
+        };
+        if let Some(leased) = leased {
+            return Ok(leased);
+        }
+        tokio::select! {
+            biased;
+            _ = self.leader_changed(Some(self.node)) => Err(self.shard.not_leader()),
+            () = sleep_until(deadline) => Ok(Leased::Busy),
+        }
     }
 
     fn leader(&self) -> Option<NodeId> {

@@ -17,7 +17,8 @@ use crate::raft::delay::RETRY_AFTER;
 use crate::types::clock::{Instant, now};
 use crate::types::task::spawn;
 use crate::types::{
-    Answer, Consistency, Error, Freshness, GroupId, NodeId, Query, Reason, Reply, ShardId, Write,
+    Answer, Consistency, Error, Freshness, GetOrLease, GroupId, Leased, NodeId, Query, Reason,
+    Reply, ShardId, Write,
 };
 
 /// What one forwarded operation asks for.
@@ -25,6 +26,8 @@ use crate::types::{
 pub(super) enum Ask {
     Write(Write),
     Read(Query, Consistency),
+    /// Never queued: see `forward_alone`.
+    Lease(GetOrLease),
 }
 
 impl Ask {
@@ -33,6 +36,7 @@ impl Ask {
         match self {
             Ask::Write(write) => write_bytes(write),
             Ask::Read(query, _) => query_bytes(query),
+            Ask::Lease(ask) => ask.key.len(),
         }
     }
 }
@@ -42,6 +46,7 @@ impl Ask {
 pub(super) enum Served {
     Reply(Reply),
     Read(Answer, Freshness),
+    Leased(Box<Leased>),
 }
 
 /// One operation on its way.
@@ -70,7 +75,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn new(count: &Arc<AtomicUsize>, bytes: usize) -> Self {
+    pub(super) fn new(count: &Arc<AtomicUsize>, bytes: usize) -> Self {
         count.fetch_add(bytes, Ordering::Relaxed);
         Held { count: Arc::clone(count), bytes }
     }
@@ -114,8 +119,10 @@ impl Claim {
 /// Sends operations to other nodes.
 #[derive(Debug)]
 pub(super) struct Forwarder {
-    links: Arc<Links>,
-    stop: CancellationToken,
+    pub(super) links: Arc<Links>,
+    pub(super) stop: CancellationToken,
+    /// Callers that wait at other nodes.
+    pub(super) waiting: Arc<AtomicUsize>,
     // parking_lot: a look-up in a map, never across an await. A task is started under it.
     peers: Mutex<BTreeMap<NodeId, Peer>>,
 }
@@ -132,6 +139,7 @@ impl Forwarder {
         Forwarder {
             links: Arc::new(links),
             stop: CancellationToken::new(),
+            waiting: Arc::default(),
             peers: Mutex::default(),
         }
     }
@@ -145,6 +153,10 @@ impl Forwarder {
         ask: Ask,
         (deadline, trace): (Instant, u128),
     ) -> Result<Served, Error> {
+        let ask = match ask {
+            Ask::Lease(ask) => return self.alone(to, (group, shard), ask, deadline, trace).await,
+            queued => queued,
+        };
         let (reply, answer) = oneshot::channel();
         let claim = Claim::default();
         let (write, bytes) = (matches!(ask, Ask::Write(_)), ask.bytes());

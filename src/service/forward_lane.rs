@@ -139,6 +139,7 @@ impl Lanes {
                 Kind::Bounded(*staleness_ms_max)
             }
             Ask::Read(_, Consistency::Stale) => Kind::Stale,
+            Ask::Lease(_) => unreachable!("it travels alone"),
         };
         let id = (outgoing.group, kind);
         let (links, queue_max) = (&self.links, self.links.limits.queue_max);
@@ -190,6 +191,7 @@ impl Lanes {
                     answer(outgoing, Ok(Served::Read(found, freshness)));
                 }
             }
+            Ok(Results::Leased(_)) => unreachable!("an odd answer is an error"),
             Ok(Results::Failed(error)) | Err(error) => {
                 for outgoing in sent.by_ref() {
                     let error = honest(&outgoing, error.clone());
@@ -224,6 +226,7 @@ impl Lanes {
         (self.links.learn_epoch)(response.epoch);
         let fits = match (&response.results, kind) {
             (Results::Failed(_), _) => true,
+            (Results::Leased(_), _) => false,
             (Results::Writes(replies), Kind::Writes) => (1..=asked).contains(&replies.len()),
             (Results::Writes(_), _) | (Results::Reads { .. }, Kind::Writes) => false,
             (Results::Reads { answers, .. }, _) => (1..=asked).contains(&answers.len()),
@@ -238,7 +241,7 @@ fn take_frame(lane: &mut Lane, limits: &ForwardLimits) -> Vec<Outgoing> {
     while let Some(next) = lane.queued.front() {
         let next_positions = match &next.ask {
             Ask::Write(write) => write.command.positions(),
-            Ask::Read(..) => 1,
+            Ask::Read(..) | Ask::Lease(_) => 1,
         };
         // A unit that is large by itself goes alone.
         let full = positions + next_positions > limits.frame_operations_max
@@ -313,6 +316,7 @@ fn operations(sent: &[Outgoing]) -> Operations {
             Ask::Read(query, consistency) => {
                 reads.get_or_insert((*consistency, Vec::new())).1.push(query.clone());
             }
+            Ask::Lease(_) => unreachable!("it travels alone"),
         }
     }
     match reads {
@@ -324,7 +328,7 @@ fn operations(sent: &[Outgoing]) -> Operations {
     }
 }
 
-fn left_ms(deadline: Instant) -> u64 {
+pub(super) fn left_ms(deadline: Instant) -> u64 {
     u64::try_from(deadline.saturating_duration_since(now()).as_millis()).unwrap_or(u64::MAX)
 }
 

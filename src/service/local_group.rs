@@ -4,7 +4,9 @@ use std::future::Future;
 
 use crate::raft::shard_group::ShardGroup;
 use crate::types::clock::Instant;
-use crate::types::{Answer, Consistency, Error, Freshness, NodeId, Query, Reply, Write};
+use crate::types::{
+    Answer, Consistency, Error, Freshness, GetOrLease, Leased, NodeId, Query, Reply, Write,
+};
 
 /// A group's replica on this node. Clones are handles to the same replica.
 pub trait LocalGroup: Clone + Send + Sync + 'static {
@@ -22,6 +24,13 @@ pub trait LocalGroup: Clone + Send + Sync + 'static {
         consistency: Consistency,
         deadline: Instant,
     ) -> impl Future<Output = Result<(Vec<Answer>, Freshness), Error>> + Send;
+
+    /// Reads a key, or hands out the right to fill it, or waits for who has it. Ends by `deadline`.
+    fn get_or_lease(
+        &self,
+        ask: &GetOrLease,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Leased, Error>> + Send;
 
     /// Node that leads the group, as believed here.
     fn leader(&self) -> Option<NodeId>;
@@ -42,6 +51,10 @@ impl LocalGroup for ShardGroup {
         deadline: Instant,
     ) -> Result<(Vec<Answer>, Freshness), Error> {
         ShardGroup::read(self, queries, consistency, deadline).await
+    }
+
+    async fn get_or_lease(&self, ask: &GetOrLease, deadline: Instant) -> Result<Leased, Error> {
+        ShardGroup::get_or_lease(self, ask, deadline).await
     }
 
     fn leader(&self) -> Option<NodeId> {

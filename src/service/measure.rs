@@ -3,10 +3,10 @@
 use prometheus::{IntCounter, IntCounterVec};
 
 use crate::types::metrics::Metrics;
-use crate::types::{Answer, Error, Reason, Reply};
+use crate::types::{Answer, Error, Leased, Reason, Reply};
 
 /// Every name that `Operation::name` gives to what passes the checks.
-const OPERATIONS: [&str; 20] = [
+const OPERATIONS: [&str; 25] = [
     "get",
     "set",
     "delete",
@@ -27,6 +27,11 @@ const OPERATIONS: [&str; 20] = [
     "flush",
     "copy",
     "rename",
+    "lock",
+    "renew",
+    "unlock",
+    "fill",
+    "get_or_lease",
 ];
 
 /// Handles resolved once, so that counting costs no look-up of labels.
@@ -93,8 +98,21 @@ impl Measures {
                 | Reply::Got(_)
                 | Reply::Expires { .. }
                 | Reply::Aborted { .. }
+                | Reply::Locked { .. }
+                | Reply::LockHeld { .. }
+                | Reply::NotHeld { .. }
                 | Reply::Refused(_) => {}
             }
+        }
+    }
+
+    /// A read that might have ended in a fill, answered by a group of this node.
+    pub(super) fn leased(&self, leased: &Leased) {
+        match leased {
+            Leased::Hit(_) | Leased::Stale { .. } | Leased::Fill { found: Some(_), .. } => {
+                self.hits.inc();
+            }
+            Leased::Fill { found: None, .. } | Leased::Busy => self.misses.inc(),
         }
     }
 

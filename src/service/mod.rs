@@ -4,8 +4,10 @@ mod admission;
 mod api;
 mod attempts;
 mod check;
+mod check_locks;
 mod execute;
 mod forward;
+mod forward_alone;
 mod forward_lane;
 mod local_group;
 mod measure;
@@ -36,6 +38,8 @@ pub use status::StatusSource;
 mod fake;
 #[cfg(test)]
 mod fake_net;
+#[cfg(test)]
+mod lock_tests;
 #[cfg(test)]
 mod machine_fake;
 #[cfg(test)]

@@ -143,7 +143,7 @@ fn odd(served: &Served) -> Error {
     let got = match served {
         Served::Reply(Reply::Transaction(replies)) => format!("{} replies", replies.len()),
         Served::Reply(_) => "the reply of one operation".to_owned(),
-        Served::Read(..) => "the answer of a read".to_owned(),
+        Served::Read(..) | Served::Leased(_) => "the answer of a read".to_owned(),
     };
     Reason::Lost { detail: format!("the request id was used for another operation: {got}") }.into()
 }

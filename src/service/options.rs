@@ -5,7 +5,7 @@ use super::check::Limits;
 use crate::core::queue_delay::DelayLimits;
 use crate::types::limits::{
     BATCH_BYTES_MAX, BATCH_WRITES_MAX, BATCHES_IN_FLIGHT_MAX, FORWARD_QUEUE_BYTES_MAX,
-    FORWARD_QUEUE_MAX, QUEUE_DELAY_INTERVAL_MS, QUEUE_DELAY_TARGET_MS,
+    FORWARD_QUEUE_MAX, FORWARD_WAITING_MAX, QUEUE_DELAY_INTERVAL_MS, QUEUE_DELAY_TARGET_MS,
 };
 
 /// What a user may set of the service.
@@ -47,6 +47,8 @@ pub struct ForwardLimits {
     pub in_flight_max: usize,
     /// How long operations may wait to be sent before some are refused.
     pub delay: DelayLimits,
+    /// Callers that wait at other nodes for fills.
+    pub waiting_max: usize,
 }
 
 impl Default for ForwardLimits {
@@ -58,6 +60,7 @@ impl Default for ForwardLimits {
             frame_bytes_max: BATCH_BYTES_MAX,
             in_flight_max: BATCHES_IN_FLIGHT_MAX,
             delay: DelayLimits::from_ms(QUEUE_DELAY_TARGET_MS, QUEUE_DELAY_INTERVAL_MS),
+            waiting_max: FORWARD_WAITING_MAX,
         }
     }
 }

@@ -10,7 +10,10 @@ use super::request_ids::{Lease, RequestIds};
 use super::router::{Located, Target};
 use super::unit::{Unit, Work};
 use crate::types::clock::{Instant, now};
-use crate::types::{Consistency, Error, NodeId, Reason, Refusal, Reply, RequestId, Write};
+use crate::types::limits::WHAT_LOCKS;
+use crate::types::{
+    Answer, Consistency, Error, GetOrLease, NodeId, Reason, Refusal, Reply, RequestId, Write,
+};
 
 /// One operation under way.
 struct Run<'a> {
@@ -20,6 +23,8 @@ struct Run<'a> {
     /// The node's own, from the first attempt that needs it.
     lease: Option<Lease<'a>>,
     deadline: Instant,
+    /// How long a caller waits for another's fill.
+    waits_until: Instant,
     trace: u128,
     attempts: Attempts,
     /// Where the last answer pointed.
@@ -111,6 +116,7 @@ impl<G: LocalGroup> Inner<G> {
         }
         Some(match served {
             Served::Reply(Reply::Refused(refusal)) => Err(refused(&refusal)),
+            Served::Read(Answer::WrongKind, _) => Err(Reason::WrongKind.into()),
             served => Ok(served),
         })
     }
@@ -129,6 +135,11 @@ impl<G: LocalGroup> Inner<G> {
                 self.measures.read(&answers);
                 let answer = answers.into_iter().next().ok_or_else(odd)?;
                 Ok(Served::Read(answer, freshness))
+            }
+            Ask::Lease(ask) => {
+                let leased = local.get_or_lease(&ask, deadline).await?;
+                self.measures.leased(&leased);
+                Ok(Served::Leased(Box::new(leased)))
             }
         }
     }
@@ -180,9 +191,14 @@ impl<'a> Run<'a> {
     fn new(unit: &'a Unit) -> Self {
         let attempts = match &unit.work {
             Work::Write(_) => Attempts::of_write(unit.caller.request_id.is_some()),
-            Work::Read(..) => Attempts::of_read(),
+            Work::Read(..) | Work::Lease(_) => Attempts::of_read(),
+        };
+        let wait_ms = match &unit.work {
+            Work::Lease(ask) => ask.wait_ms,
+            Work::Write(_) | Work::Read(..) => 0,
         };
         Run {
+            waits_until: now() + Duration::from_millis(wait_ms),
             work: &unit.work,
             request_id: unit.caller.request_id,
             lease: None,
@@ -199,7 +215,7 @@ impl<'a> Run<'a> {
     /// Whether any replica may serve it.
     fn any_replica(&self) -> bool {
         match self.work {
-            Work::Write(_) => false,
+            Work::Write(_) | Work::Lease(_) => false,
             Work::Read(_, consistency) => match consistency {
                 Consistency::Linearizable | Consistency::Lease => false,
                 Consistency::Bounded { .. } | Consistency::Stale => !self.leader_only,
@@ -212,6 +228,12 @@ impl<'a> Run<'a> {
         let command = match self.work {
             Work::Read(query, consistency) => return Ok(Ask::Read(query.clone(), *consistency)),
             Work::Write(command) => command.clone(),
+            Work::Lease(ask) => {
+                // What was waited at a leader that is none any more counts.
+                let left = self.waits_until.saturating_duration_since(now()).as_millis();
+                let wait_ms = u64::try_from(left).unwrap_or(u64::MAX);
+                return Ok(Ask::Lease(GetOrLease { wait_ms, ..ask.clone() }));
+            }
         };
         if with_id && self.request_id.is_none() && self.lease.is_none() {
             self.lease = Some(ids.take()?);
@@ -237,6 +259,9 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
         Refusal::ReplyTooLarge { bytes, bytes_max } => {
             Reason::ReplyTooLarge { bytes: *bytes, bytes_max: *bytes_max }
         }
+        Refusal::WrongKind => Reason::WrongKind,
+        Refusal::Locks { limit } => Reason::ResourceExhausted { what: WHAT_LOCKS, limit: *limit },
+        Refusal::OutdatedToken => Reason::OutdatedToken,
     }
     .into()
 }

@@ -108,6 +108,11 @@ impl<G: LocalGroup> Inner<G> {
                 self.measures.read(&answers);
                 Ok(Results::Reads { answers, freshness })
             }
+            Operations::Lease(ask) => {
+                let leased = local.get_or_lease(&ask, deadline).await?;
+                self.measures.leased(&leased);
+                Ok(Results::Leased(Box::new(leased)))
+            }
         }
     }
 }

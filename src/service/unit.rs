@@ -5,7 +5,9 @@ use super::forward::Served;
 use crate::core::keyspace::slot_of_position;
 use crate::core::slot::slot_of;
 use crate::types::clock::Instant;
-use crate::types::{Command, Consistency, Error, Query, Reason, Reply, RequestId, ShardId, Slot};
+use crate::types::{
+    Answer, Command, Consistency, Error, GetOrLease, Query, Reason, Reply, RequestId, ShardId, Slot,
+};
 
 /// Whose operation it is.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,7 @@ pub(super) struct Unit {
 pub(super) enum Work {
     Write(Command),
     Read(Query, Consistency),
+    Lease(GetOrLease),
 }
 
 /// How its shard is found. The owner of a slot may change while the unit is under way.
@@ -44,6 +47,12 @@ impl Unit {
         let Some(key) = command.key() else { return Err(no_slot("command")) };
         let route = Route::Slot(slot_of(key));
         Ok(Unit { work: Work::Write(command), route, caller })
+    }
+
+    /// A read that may end in a fill.
+    pub(super) fn lease(ask: GetOrLease, caller: Caller) -> Unit {
+        let route = Route::Slot(slot_of(&ask.key));
+        Unit { work: Work::Lease(ask), route, caller }
     }
 
     /// A read of one key, or of one slot.
@@ -80,6 +89,7 @@ impl From<Served> for Response {
         match served {
             Served::Reply(reply) => Response::Written(reply),
             Served::Read(answer, freshness) => Response::Read { answer, freshness },
+            Served::Leased(leased) => Response::Leased(leased),
         }
     }
 }
@@ -88,6 +98,9 @@ impl From<Served> for Response {
 pub(super) fn result_of(reply: Reply) -> Result<Response, Error> {
     match reply {
         Reply::Refused(refusal) => Err(super::run::refused(&refusal)),
+        Reply::Read(answer) if matches!(*answer, Answer::WrongKind) => {
+            Err(Reason::WrongKind.into())
+        }
         Reply::Read(answer) => {
             Ok(Response::Read { answer: *answer, freshness: Default::default() })
         }

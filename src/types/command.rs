@@ -5,6 +5,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{RequestId, Version};
+use super::lease::Fill;
+use super::lock::{Lock, Renew, Unlock};
 use super::transaction::Transaction;
 
 /// One Raft entry of a shard's group: many operations under one stamp.
@@ -66,6 +68,14 @@ pub enum Command {
     Copy(CopyKey),
     /// The same, and the first one is gone.
     Rename(CopyKey),
+    /// Take a lock.
+    Lock(Lock),
+    /// Hold a lock for longer.
+    Renew(Renew),
+    /// Give a lock back.
+    Unlock(Unlock),
+    /// Set a key that its caller was asked to fill.
+    Fill(Fill),
 }
 
 impl Command {
@@ -80,6 +90,10 @@ impl Command {
             Command::Append(append) => Some(&append.key),
             Command::SetRange(set_range) => Some(&set_range.key),
             Command::Copy(copy) | Command::Rename(copy) => Some(&copy.key),
+            Command::Lock(lock) => Some(&lock.key),
+            Command::Renew(renew) => Some(&renew.key),
+            Command::Unlock(unlock) => Some(&unlock.key),
+            Command::Fill(fill) => Some(&fill.key),
             Command::Tick | Command::SetLimit { .. } | Command::Transaction(_) | Command::Flush => {
                 None
             }
@@ -104,9 +118,13 @@ impl Command {
         }
     }
 
-    /// Bytes of keys and value.
+    /// Bytes of keys and value, or of key and owner.
     pub fn payload_bytes(&self) -> usize {
         let value = match self {
+            Command::Lock(lock) => lock.owner.len(),
+            Command::Renew(renew) => renew.owner.len(),
+            Command::Unlock(unlock) => unlock.owner.len(),
+            Command::Fill(fill) => fill.value.data.len(),
             Command::Set(set) | Command::GetSet(set) => set.value.data.len(),
             Command::Append(append) => append.value.data.len(),
             Command::SetRange(range) => range.value.data.len(),
@@ -144,6 +162,10 @@ impl Command {
             Command::Flush => "flush",
             Command::Copy(_) => "copy",
             Command::Rename(_) => "rename",
+            Command::Lock(_) => "lock",
+            Command::Renew(_) => "renew",
+            Command::Unlock(_) => "unlock",
+            Command::Fill(_) => "fill",
         }
     }
 }

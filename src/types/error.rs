@@ -133,6 +133,13 @@ pub enum Reason {
         /// The limit.
         bytes_max: u64,
     },
+    /// The key is a lock where a value was meant, or the other way round.
+    #[error("key: holds the wrong kind: it is a lock, or was expected to be one")]
+    WrongKind,
+    /// Something happened to the key since the token of the fill was given: another fill, a set, a
+    /// delete, or its time has passed.
+    #[error("token: is outdated")]
+    OutdatedToken,
     /// The keys of an atomic request belong to several shards.
     #[error(
         "keys: an atomic request needs keys of one shard, these belong to {shards}; use a {{hash tag}}"
@@ -174,6 +181,8 @@ impl Reason {
             | Reason::NotFloat
             | Reason::NotFinite
             | Reason::ReplyTooLarge { .. }
+            | Reason::WrongKind
+            | Reason::OutdatedToken
             | Reason::CrossShard { .. } => Outcome::Rejected,
             Reason::DeadlineAfterPropose
             | Reason::Lost { .. }
@@ -206,6 +215,8 @@ impl Reason {
             | Reason::NotFloat
             | Reason::NotFinite
             | Reason::ReplyTooLarge { .. }
+            | Reason::WrongKind
+            | Reason::OutdatedToken
             | Reason::CrossShard { .. }
             | Reason::Internal { .. } => false,
         }
@@ -235,6 +246,8 @@ impl Reason {
             Reason::NotFinite => "not_finite",
             Reason::ReplyTooLarge { .. } => "reply_too_large",
             Reason::CrossShard { .. } => "cross_shard",
+            Reason::WrongKind => "wrong_kind",
+            Reason::OutdatedToken => "outdated_token",
             Reason::Internal { .. } => "internal",
         }
     }

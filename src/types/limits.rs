@@ -29,10 +29,42 @@ pub const KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest pattern of a scan, bytes.
 pub const PATTERN_BYTES_MAX: usize = 1024;
 
+/// Longest owner of a lock, bytes.
+pub const LOCK_OWNER_BYTES_MAX: usize = 64;
+/// Longest time a lock is given for at once, milliseconds.
+pub const LOCK_TTL_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Locks that a shard holds: they are never evicted.
+pub const LOCKS_MAX: u32 = 16 * 1024;
+/// Share of a shard's limit that its locks may take: one in this many bytes.
+pub const LOCKS_BYTES_SHARE: u64 = 4;
+/// Why a lock is refused where a shard has too many.
+pub const WHAT_LOCKS: &str = "locks of the shard";
+/// How long a token to fill a key is good, milliseconds.
+pub const LEASE_TOKEN_MS: u64 = 10_000;
+/// Tokens to fill keys that are out at once for one shard.
+pub const LEASE_TOKENS_MAX: usize = 64 * 1024;
+/// Callers that wait for the fill of one key.
+pub const LEASE_WAITERS_KEY_MAX: usize = 4 * 1024;
+/// Callers that wait for fills of one shard.
+pub const LEASE_WAITERS_MAX: usize = 16 * 1024;
+/// Longest wait for another caller's fill, milliseconds.
+pub const LEASE_WAIT_MS_MAX: u64 = 60_000;
+/// How early a value may be asked to be filled again at most, thousandths (see `GetOrLease`).
+pub const LEASE_BETA_MILLI_MAX: u32 = 100_000;
+/// Why a caller is refused where too many tokens are out.
+pub const WHAT_LEASE_TOKENS: &str = "fill tokens of the shard";
+/// Why a caller is refused where too many wait for fills.
+pub const WHAT_LEASE_WAITERS: &str = "callers waiting for fills of the shard";
+/// Why a caller is refused where too many wait for one fill.
+pub const WHAT_LEASE_WAITERS_KEY: &str = "callers waiting for the fill of the key";
+
 /// Operations in one Raft entry, the steps of transactions counted.
 pub const BATCH_WRITES_MAX: usize = 1024;
 /// Bytes of operations in one Raft entry, not counting the one that crosses the line.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of large values that the operations of one Raft entry touch when they are applied, not
+/// counting a unit that is more by itself.
+pub const BATCH_WORK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Raft entries a group's batcher keeps in flight.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
 /// Operations queued at one group before callers are refused.
@@ -127,6 +159,11 @@ pub const BYTES_IN_FLIGHT_MAX: usize = 256 * 1024 * 1024;
 pub const FORWARD_QUEUE_MAX: usize = GROUP_QUEUE_MAX;
 /// Bytes of operations on their way to one node, not counting the one that crosses the line.
 pub const FORWARD_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Callers that wait at other nodes for fills: each holds a frame of the connection to that node, and the
+/// frames of the groups must not wait for them.
+pub const FORWARD_WAITING_MAX: usize = 4 * 1024;
+/// Why a caller is refused where too many wait at other nodes.
+pub const WHAT_FORWARD_WAITING: &str = "callers waiting at other nodes";
 /// A connection that has not made itself understood within this time is closed, milliseconds.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// A connection without a request for this long is closed, milliseconds.
@@ -192,4 +229,9 @@ const _: () = assert!(
         < FRAME_BYTES_MAX
 );
 const _: () = assert!(SHARD_BYTES_MAX_FLOOR <= SHARD_BYTES_MAX_DEFAULT);
+// Beside the locks the largest entry fits, with room for what eviction keeps free.
+const _: () = assert!(LOCKS_BYTES_SHARE >= 4);
+const _: () = assert!(LEASE_WAITERS_KEY_MAX <= LEASE_WAITERS_MAX);
+const _: () = assert!(2 * FORWARD_WAITING_MAX <= PEER_QUEUE_MAX);
+const _: () = assert!(LEASE_WAIT_MS_MAX <= DEADLINE_MS_MAX);
 const _: () = assert!(SHARDS_MAX as u32 <= super::ids::SLOTS as u32);

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub storage_log_bytes: IntGauge,
     /// What the snapshots take on the disk, bytes.
     pub storage_snapshot_bytes: IntGauge,
+    /// Answers to `get_or_lease`, counted at the leader, by what they are.
+    pub lease_answers: IntCounterVec,
     /// Reads served by one read barrier.
     pub barrier_reads: Histogram,
     /// Touches attached to batches.
@@ -190,6 +192,11 @@ impl Metrics {
             storage_free_bytes: gauge("storage_free_bytes", "Room left on the disk"),
             storage_log_bytes: gauge("storage_log_bytes", "Bytes of logs on the disk"),
             storage_snapshot_bytes: gauge("storage_snapshot_bytes", "Bytes of snapshots on disk"),
+            lease_answers: counters(
+                "lease_answers_total",
+                "Answers of GetOrLease, counted at the leader",
+                "answer",
+            ),
             barrier_reads: histogram("read_barrier_reads", "Reads served by one barrier", sizes()),
             touches: counter("touches_total", "Touches attached to batches"),
             touch_bytes: counter("touch_bytes_total", "Bytes of touches in batches"),

@@ -4,7 +4,9 @@ pub mod clock;
 pub mod command;
 pub mod error;
 pub mod ids;
+pub mod lease;
 pub mod limits;
+pub mod lock;
 pub mod metrics;
 pub mod query;
 pub mod random;
@@ -22,6 +24,8 @@ pub use ids::{
     Generation, GroupId, LogKey, NodeId, ReplicaId, RequestId, RoutingEpoch, SLOTS, ShardId, Slot,
     Version,
 };
+pub use lease::{Fill, GetOrLease, Leased};
+pub use lock::{Lock, Renew, Unlock};
 pub use query::{Answer, Found, Keys, Meta, Query, Scan};
 pub use reply::{Consistency, Freshness, Refusal, Reply};
 pub use transaction::{Step, Transaction, Watch};

@@ -85,6 +85,8 @@ pub enum Answer {
     Keys(Keys),
     /// Of `Size`.
     Size(u64),
+    /// Of `Get` and `GetRange`: the key is a lock.
+    WrongKind,
 }
 
 impl Answer {
@@ -93,7 +95,7 @@ impl Answer {
         match self {
             Answer::Value(Some(found)) => found.value.data.len(),
             Answer::Keys(keys) => keys.keys.iter().map(Bytes::len).sum(),
-            Answer::Value(None) | Answer::Meta(_) | Answer::Size(_) => 0,
+            Answer::Value(None) | Answer::Meta(_) | Answer::Size(_) | Answer::WrongKind => 0,
         }
     }
 
@@ -101,7 +103,7 @@ impl Answer {
     pub fn into_found(self) -> Option<Found> {
         match self {
             Answer::Value(found) => found,
-            Answer::Meta(_) | Answer::Keys(_) | Answer::Size(_) => None,
+            Answer::Meta(_) | Answer::Keys(_) | Answer::Size(_) | Answer::WrongKind => None,
         }
     }
 
@@ -110,7 +112,7 @@ impl Answer {
         match self {
             Answer::Value(found) => Some(found.is_some()),
             Answer::Meta(meta) => Some(meta.is_some()),
-            Answer::Keys(_) | Answer::Size(_) => None,
+            Answer::Keys(_) | Answer::Size(_) | Answer::WrongKind => None,
         }
     }
 }

@@ -85,6 +85,25 @@ pub enum Reply {
     },
     /// What a read inside a transaction found.
     Read(Box<Answer>),
+    /// The lock is the caller's.
+    Locked {
+        /// Its fencing token: the version of the key.
+        token: Version,
+        /// When it ends, log time in milliseconds since the Unix epoch.
+        deadline_ms: u64,
+    },
+    /// Somebody else has the lock; nothing changed.
+    LockHeld {
+        /// The token of who has it.
+        token: Version,
+        /// Milliseconds until it ends, by log time.
+        ttl_ms: u64,
+    },
+    /// The caller does not have the lock (any more); nothing changed.
+    NotHeld {
+        /// The token of who has it, `None` if nobody does.
+        current: Option<Version>,
+    },
 }
 
 /// Bytes a reply counts for among those of a transaction: the same on every machine.
@@ -115,7 +134,10 @@ impl Reply {
             | Reply::Expires { .. }
             | Reply::Integer { .. }
             | Reply::Length { .. }
-            | Reply::Aborted { .. } => 0,
+            | Reply::Aborted { .. }
+            | Reply::Locked { .. }
+            | Reply::LockHeld { .. }
+            | Reply::NotHeld { .. } => 0,
         }
     }
 }
@@ -177,6 +199,15 @@ pub enum Refusal {
         /// The limit.
         bytes_max: u64,
     },
+    /// The key is a lock where a value was meant, or the other way round.
+    WrongKind,
+    /// The group holds as many locks, or bytes of locks, as it may.
+    Locks {
+        /// The limit.
+        limit: u64,
+    },
+    /// Something happened to the key since the token of the fill was given.
+    OutdatedToken,
 }
 
 /// Log id and age of what a read shows.

@@ -58,6 +58,8 @@ fn reasons() -> Vec<(Reason, Code)> {
         (Reason::SessionExpired, Code::Aborted),
         (Reason::TooLarge { bytes: 9, bytes_max: 5 }, Code::InvalidArgument),
         (Reason::Internal { detail: detail() }, Code::Internal),
+        (Reason::WrongKind, Code::FailedPrecondition),
+        (Reason::OutdatedToken, Code::FailedPrecondition),
     ]
 }
 

@@ -183,6 +183,10 @@ impl Execute for Fake {
     fn table(&self) -> Arc<RoutingTable> {
         Arc::clone(&self.table.lock())
     }
+
+    fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        (shard == ShardId(0)).then_some(NodeId(1))
+    }
 }
 
 fn table() -> RoutingTable {

@@ -12,4 +12,5 @@ mod http_pages;
 mod patience;
 mod pipeline;
 mod reflection;
+mod routing;
 mod validation;

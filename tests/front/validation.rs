@@ -118,7 +118,7 @@ fn every_bad_field_is_named_with_its_limit() {
     let delete = pb::DeleteRequest {
         key_form: Some(pb::delete_request::KeyForm::Key("k".to_owned())),
         condition: Some(pb::Condition { kind: Some(pb::condition::Kind::IfAbsent(true)) }),
-        request_id: None,
+        ..pb::DeleteRequest::default()
     };
     assert_invalid(convert::delete(&limits(), delete), "condition.if_absent", "for Delete");
 }

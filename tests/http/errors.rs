@@ -38,6 +38,8 @@ pub fn reasons() -> Vec<Reason> {
         Reason::NotFinite,
         Reason::ReplyTooLarge { bytes: 9, bytes_max: 5 },
         Reason::CrossShard { shards: 2 },
+        Reason::WrongKind,
+        Reason::OutdatedToken,
         Reason::Internal { detail },
     ]
 }

@@ -61,6 +61,8 @@ pub struct MachineStats {
     pub touches: u64,
     /// Sessions remembered.
     pub sessions: u64,
+    /// Locks held, those that expired and are not yet reaped included.
+    pub locks: u64,
     /// Log time, milliseconds.
     pub log_time_ms: u64,
 }
@@ -84,10 +86,16 @@ impl Machine {
         match query {
             Query::Get { key } => {
                 let entry = self.look(key, leader_now_ms)?;
+                if entry.is_some_and(Entry::is_lock) {
+                    return Ok(Answer::WrongKind);
+                }
                 Ok(Answer::Value(entry.map(|e| self.show(e, e.value(), leader_now_ms))))
             }
             Query::GetRange { key, start, end } => {
                 let entry = self.look(key, leader_now_ms)?;
+                if entry.is_some_and(Entry::is_lock) {
+                    return Ok(Answer::WrongKind);
+                }
                 Ok(Answer::Value(entry.map(|entry| {
                     let range = byte_range(entry.value_len(), *start, *end);
                     self.show(entry, entry.value().slice(range), leader_now_ms)
@@ -111,7 +119,7 @@ impl Machine {
         }
     }
 
-    fn look(&self, key: &[u8], leader_now_ms: u64) -> Result<Option<&Entry>, Due> {
+    pub(super) fn look(&self, key: &[u8], leader_now_ms: u64) -> Result<Option<&Entry>, Due> {
         let found = self.keyspace.find(self.keyspace.hash_of(key), key);
         let Some(entry) = found.map(|id| self.keyspace.get(id)) else { return Ok(None) };
         self.alive(entry, leader_now_ms).map(|alive| alive.then_some(entry))
@@ -127,7 +135,7 @@ impl Machine {
         Ok(true)
     }
 
-    fn show(&self, entry: &Entry, data: Bytes, leader_now_ms: u64) -> Found {
+    pub(super) fn show(&self, entry: &Entry, data: Bytes, leader_now_ms: u64) -> Found {
         Found {
             value: Value { data, kind: entry.kind },
             version: Version(entry.version),
@@ -145,7 +153,8 @@ impl Machine {
     pub fn wants_touch(&self, key: &[u8]) -> Option<u32> {
         let hash = self.keyspace.hash_of(key);
         let id = self.keyspace.find(hash, key)?;
-        let alive = self.keyspace.get(id).is_alive(self.log_time_ms);
+        let entry = self.keyspace.get(id);
+        let alive = entry.is_alive(self.log_time_ms) && !entry.is_lock();
         (alive && self.order.wants_touch(id)).then_some(hash)
     }
 
@@ -169,7 +178,7 @@ impl Machine {
         fold(&[
             self.content_digest,
             self.order_digest,
-            self.sessions.digest(),
+            self.sessions.digest().wrapping_add(self.removals.digest()),
             self.log_time_ms,
             self.bytes_max,
             self.keyspace.seed(),
@@ -200,6 +209,7 @@ impl Machine {
             expirations: self.expirations,
             touches: self.touches,
             sessions: self.sessions.len() as u64,
+            locks: self.keyspace.locks().0 as u64,
             log_time_ms: self.log_time_ms,
         }
     }

@@ -26,7 +26,8 @@ impl Machine {
         let mut touched = std::mem::take(&mut self.touched);
         self.keyspace.find_hash(hash, &mut touched);
         for id in touched.drain(..) {
-            if self.keyspace.get(id).is_alive(self.log_time_ms) {
+            let entry = self.keyspace.get(id);
+            if entry.is_alive(self.log_time_ms) && !entry.is_lock() {
                 self.before_change(id);
                 self.promote(id, self.keyspace.get(id).version);
                 self.touches += 1;
@@ -38,18 +39,22 @@ impl Machine {
     pub(super) fn insert(&mut self, entry: Entry) {
         self.make_room(entry.bytes());
         self.before_change(self.keyspace.next_id());
-        let (deadline_ms, version) = (entry.deadline_ms, entry.version);
+        self.changed(entry.hash());
+        let (deadline_ms, version, is_lock) = (entry.deadline_ms, entry.version, entry.is_lock());
         let digest = of_entry(&entry, self.keyspace.seed());
         self.content_digest = self.content_digest.wrapping_add(digest);
         let id = self.keyspace.insert(entry);
         self.deadlines.insert(deadline_ms, version, id);
-        let mark = of_mark(version, self.order.insert(id));
-        self.order_digest = self.order_digest.wrapping_add(mark);
+        if !is_lock {
+            let mark = of_mark(version, self.order.insert(id));
+            self.order_digest = self.order_digest.wrapping_add(mark);
+        }
         assert!(self.keyspace.bytes() <= self.bytes_max, "room was made");
     }
 
     pub(super) fn replace(&mut self, id: EntryId, entry: Entry) {
         self.before_change(id);
+        self.changed(entry.hash());
         let seed = self.keyspace.seed();
         let (deadline_ms, version) = (entry.deadline_ms, entry.version);
         self.content_digest = self.content_digest.wrapping_add(of_entry(&entry, seed));
@@ -57,6 +62,10 @@ impl Machine {
         self.content_digest = self.content_digest.wrapping_sub(of_entry(&old, seed));
         self.deadlines.remove(old.deadline_ms, old.version);
         self.deadlines.insert(deadline_ms, version, id);
+        if old.is_lock() {
+            // The same lock for longer: it takes what it took, and has no place in the order.
+            return;
+        }
         self.promote(id, old.version);
         // The entry itself is the most recent and smaller than the limit: it is not a victim.
         self.make_room(0);
@@ -65,11 +74,16 @@ impl Machine {
 
     pub(super) fn remove(&mut self, id: EntryId) {
         self.before_change(id);
-        let mark = self.order.remove(id);
         let entry = self.keyspace.remove(id);
         let digest = of_entry(&entry, self.keyspace.seed());
         self.content_digest = self.content_digest.wrapping_sub(digest);
-        self.order_digest = self.order_digest.wrapping_sub(of_mark(entry.version, mark));
+        if !entry.is_lock() {
+            let mark = of_mark(entry.version, self.order.remove(id));
+            self.order_digest = self.order_digest.wrapping_sub(mark);
+        }
+        self.changed(entry.hash());
+        // Whoever saw the key as it was before this entry must not fill it: this was newer.
+        self.removals.note(entry.hash(), entry.version);
         self.deadlines.remove(entry.deadline_ms, entry.version);
     }
 
@@ -100,19 +114,39 @@ impl Machine {
         let mut ahead = 0;
         while self.keyspace.bytes() + added > target && ahead < EVICT_AHEAD_MAX {
             ahead += usize::from(self.keyspace.bytes() + added <= self.bytes_max);
-            self.evict_one();
+            if !self.evict_one() {
+                break;
+            }
         }
     }
 
-    /// Frees one entry: one that is due if there is any, else the policy's victim.
-    pub(super) fn evict_one(&mut self) {
+    /// Frees one entry: one that is due if there is any, else the policy's victim. False if only
+    /// locks are held.
+    pub(super) fn evict_one(&mut self) -> bool {
         if let Some(id) = self.deadlines.first_due(self.log_time_ms) {
             self.expirations += 1;
-            return self.remove(id);
+            self.remove(id);
+            return true;
         }
-        let id = self.order.victim().expect("an entry fits the limit, so something else is held");
+        let Some(id) = self.order.victim() else { return false };
         self.evictions += 1;
         self.remove(id);
+        true
+    }
+
+    /// Tells who watches that a key of this hash is not as it was.
+    pub(super) fn changed(&self, hash: u32) {
+        if let Some(watcher) = &self.watcher {
+            watcher.changed(hash);
+        }
+    }
+
+    /// A command removed a key, or was to and found it absent: what was read before must not be
+    /// filled in any more.
+    pub(super) fn note_removal(&mut self, key: &[u8], version: u64) {
+        let hash = self.keyspace.hash_of(key);
+        self.changed(hash);
+        self.removals.note(hash, version);
     }
 
     /// What an entry is, its time to live by log time alone: the same on every replica.

@@ -22,7 +22,8 @@ impl Machine {
             digest: self.digest(),
             owned: self.owned.clone(),
         };
-        self.walk = Some(Walk::new(header, &self.keyspace, self.sessions.export()));
+        let (sessions, removals) = (self.sessions.export(), self.removals.clone());
+        self.walk = Some(Walk::new(header, &self.keyspace, sessions, removals));
     }
 
     /// Next chunk of about `bytes_max` bytes (more by one entry at most); `None` when all has been
@@ -38,6 +39,6 @@ impl Machine {
 
     /// A collector for a snapshot of such a machine.
     pub fn restorer(&self) -> MachineRestorer {
-        MachineRestorer::new()
+        MachineRestorer::watched(self.watcher.clone())
     }
 }

@@ -71,10 +71,10 @@ fn done(verb: Verb, response: &Response) -> Result<Box<RawValue>, Problem> {
                 ..ok
             },
             Answer::Value(None) | Answer::Meta(None) => return Err(Problem::absent()),
-            Answer::Keys(_) | Answer::Size(_) => return Err(odd(response)),
+            Answer::Keys(_) | Answer::Size(_) | Answer::WrongKind => return Err(odd(response)),
         },
         Response::Written(reply) => written(verb, reply, ok).ok_or_else(|| failed(response))?,
-        Response::Multi(_) | Response::Scanned { .. } | Response::Size(_) => {
+        Response::Multi(_) | Response::Scanned { .. } | Response::Size(_) | Response::Leased(_) => {
             return Err(odd(response));
         }
     };

@@ -58,7 +58,10 @@ fn written(operation: &Operation) -> Option<(u8, Command)> {
             Some((1 + u8::from(*atomic), Command::Transaction(Transaction { watches, steps })))
         }
         Operation::Flush => Some((0, Command::Flush)),
-        Operation::Read { .. } | Operation::Scan(_) | Operation::Size { .. } => None,
+        Operation::Read { .. }
+        | Operation::Scan(_)
+        | Operation::Size { .. }
+        | Operation::GetOrLease(_) => None,
     }
 }
 

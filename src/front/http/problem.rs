@@ -26,9 +26,12 @@ pub fn status_of(reason: &Reason) -> StatusCode {
         Reason::CrossShard { .. } | Reason::ReplyTooLarge { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
-        Reason::NotInteger | Reason::Overflow | Reason::NotFloat | Reason::NotFinite => {
-            StatusCode::CONFLICT
-        }
+        Reason::NotInteger
+        | Reason::Overflow
+        | Reason::NotFloat
+        | Reason::NotFinite
+        | Reason::WrongKind
+        | Reason::OutdatedToken => StatusCode::CONFLICT,
         Reason::ResourceExhausted { .. } => StatusCode::TOO_MANY_REQUESTS,
         Reason::NotLeader { .. }
         | Reason::NotOwner { .. }
@@ -74,6 +77,8 @@ fn title_of(reason: &Reason) -> &'static str {
         Reason::NotFinite => "The sum is not finite",
         Reason::ReplyTooLarge { .. } => "The answers of the request are too large",
         Reason::CrossShard { .. } => "The keys belong to several shards",
+        Reason::WrongKind => "The key is a lock, or is none",
+        Reason::OutdatedToken => "Something happened to the key since the token was given",
         Reason::Internal { .. } => "A fault of the node; it may have been applied",
     }
 }

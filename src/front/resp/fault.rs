@@ -23,6 +23,10 @@ pub fn fault(error: &Error) -> RespValue {
         Reason::NotFinite => {
             return RespValue::error("ERR increment would produce NaN or Infinity");
         }
+        Reason::WrongKind => {
+            let text = "WRONGTYPE Operation against a key holding the wrong kind of value";
+            return RespValue::error(text);
+        }
         Reason::CrossShard { .. } => {
             return RespValue::error("CROSSSLOT Keys in request don't hash to the same slot");
         }
@@ -40,6 +44,7 @@ pub fn fault(error: &Error) -> RespValue {
         | Reason::DeadlineAfterPropose
         | Reason::Lost { .. }
         | Reason::SessionExpired
+        | Reason::OutdatedToken
         | Reason::Internal { .. } => "ERR",
     };
     RespValue::error(format!("{word} {}", one_line(reason)))

@@ -2,7 +2,7 @@
 
 use crate::core::keyspace::{NEVER, Parts};
 use crate::core::machine::Machine;
-use crate::types::{Append, Reply, ValueKind, Version};
+use crate::types::{Append, Refusal, Reply, ValueKind, Version};
 
 impl Machine {
     /// Copies the old value: it takes time in proportion to it, which `VALUE_BYTES_MAX` bounds.
@@ -11,6 +11,9 @@ impl Machine {
             return Reply::Refused(refusal);
         }
         let found = self.find_alive(&append.key);
+        if self.wrong_kind(found) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let (old, old_kind, deadline_ms) = match found.map(|id| self.keyspace.get(id)) {
             None => (&[][..], append.value.kind, NEVER),
             Some(entry) => (entry.value_bytes(), entry.kind, entry.deadline_ms),
@@ -33,7 +36,7 @@ mod tests {
     use super::super::testkit::*;
     use super::*;
     use crate::core::machine::entry_bytes_max;
-    use crate::types::{Command, Condition, Expiry, Refusal, Value};
+    use crate::types::{Command, Condition, Expiry, Value};
 
     fn append(value: Value) -> Command {
         Command::Append(Append { key: "k".into(), value })

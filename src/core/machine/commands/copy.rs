@@ -3,7 +3,7 @@
 
 use crate::core::keyspace::Parts;
 use crate::core::machine::{Machine, holds};
-use crate::types::{CopyKey, Reply, Version};
+use crate::types::{CopyKey, Refusal, Reply, Version};
 
 impl Machine {
     pub(in crate::core::machine) fn copy(&mut self, copy: &CopyKey, version: u64) -> Reply {
@@ -23,6 +23,9 @@ impl Machine {
         }
         let Some(from) = self.find_alive(&copy.key) else { return Reply::NotFound };
         let to = self.find_alive(&copy.to);
+        if self.wrong_kind(Some(from)) || self.wrong_kind(to) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let current = to.map(|id| self.keyspace.get(id));
         if !holds(copy.condition, current) {
             return Reply::ConditionFailed { current: current.map(|e| Version(e.version)) };
@@ -39,6 +42,7 @@ impl Machine {
         let entry = self.keyspace.make(parts);
         if rename {
             self.remove(from);
+            self.note_removal(&copy.key, version);
         }
         self.put(to, entry);
         Reply::Set { version: Version(version) }
@@ -52,7 +56,7 @@ mod tests {
     use crate::core::machine::{MachineConfig, entry_bytes_max};
     use crate::core::machine_tests::config;
     use crate::core::slot::slot_of;
-    use crate::types::{Command, Condition, Expiry, Refusal, Step, Transaction};
+    use crate::types::{Command, Condition, Expiry, Step, Transaction};
 
     fn names(to: &'static str, condition: Condition) -> CopyKey {
         CopyKey { key: "k".into(), to: to.into(), condition }

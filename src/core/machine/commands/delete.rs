@@ -1,19 +1,23 @@
 //! `Delete` and `GetDelete`.
 
 use crate::core::machine::{Machine, holds};
-use crate::types::{Delete, Reply, Version};
+use crate::types::{Delete, Refusal, Reply, Version};
 
 impl Machine {
-    pub(in crate::core::machine) fn delete(&mut self, delete: &Delete) -> Reply {
+    pub(in crate::core::machine) fn delete(&mut self, delete: &Delete, version: u64) -> Reply {
         if let Some(refusal) = self.refuse(&delete.key, 0) {
             return Reply::Refused(refusal);
         }
         let found = self.find_alive(&delete.key);
+        if self.wrong_kind(found) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let current = found.map(|id| self.keyspace.get(id));
         let current_version = current.map(|e| Version(e.version));
         if !holds(delete.condition, current) {
             return Reply::ConditionFailed { current: current_version };
         }
+        self.note_removal(&delete.key, version);
         match (found, current_version) {
             (Some(id), Some(version)) => {
                 self.remove(id);
@@ -24,15 +28,19 @@ impl Machine {
     }
 
     /// The value is a handle on its allocation, not a copy.
-    pub(in crate::core::machine) fn get_delete(&mut self, delete: &Delete) -> Reply {
+    pub(in crate::core::machine) fn get_delete(&mut self, delete: &Delete, version: u64) -> Reply {
         if let Some(refusal) = self.refuse(&delete.key, 0) {
             return Reply::Refused(refusal);
         }
         let id = self.find_alive(&delete.key);
+        if self.wrong_kind(id) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let found = id.map(|id| Box::new(self.found(id)));
         if !holds(delete.condition, id.map(|id| self.keyspace.get(id))) {
             return Reply::NotSwapped { current: found };
         }
+        self.note_removal(&delete.key, version);
         match (id, found) {
             (Some(id), Some(found)) => {
                 self.remove(id);

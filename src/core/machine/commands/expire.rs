@@ -4,7 +4,7 @@
 
 use crate::core::keyspace::{EntryId, NEVER};
 use crate::core::machine::Machine;
-use crate::types::{Expire, ExpireCondition, Expiry, Found, Reply, Version};
+use crate::types::{Expire, ExpireCondition, Expiry, Found, Refusal, Reply, Version};
 
 enum Retimed {
     /// The key lives, here.
@@ -42,6 +42,9 @@ impl Machine {
             return Err(Reply::Refused(refusal));
         }
         let Some(id) = self.find_alive(&expire.key) else { return Err(Reply::NotFound) };
+        if self.wrong_kind(Some(id)) {
+            return Err(Reply::Refused(Refusal::WrongKind));
+        }
         let entry = self.keyspace.get(id);
         let (kept_ms, old_version) = (entry.deadline_ms, entry.version);
         let deadline_ms = self.deadline(expire.expiry, kept_ms);
@@ -51,6 +54,7 @@ impl Machine {
         if deadline_ms <= self.log_time_ms {
             let found = self.found(id);
             self.remove(id);
+            self.note_removal(&expire.key, version);
             return Ok(Retimed::Gone(found));
         }
         let persists = expire.expiry == Expiry::Never && kept_ms == NEVER;

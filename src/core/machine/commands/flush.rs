@@ -27,8 +27,13 @@ impl Garbage {
 }
 
 impl Machine {
-    /// The clock, the limit, the sessions and the ticks of the eviction order stay.
-    pub(in crate::core::machine) fn flush(&mut self) -> Reply {
+    /// The clock, the limit, the sessions and the ticks of the eviction order stay. Locks go with the
+    /// rest: their tokens still grow, so who checks them is safe.
+    pub(in crate::core::machine) fn flush(&mut self, version: u64) -> Reply {
+        self.removals.note_all(version);
+        if let Some(watcher) = &self.watcher {
+            watcher.all_changed();
+        }
         if self.keyspace.is_empty() {
             return Reply::Done;
         }

@@ -15,6 +15,9 @@ impl Machine {
             return Reply::Refused(refusal);
         }
         let found = self.find_alive(&increment.key);
+        if self.wrong_kind(found) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let (old, kind, deadline_ms) = match found.map(|id| self.keyspace.get(id)) {
             None => (Some(0), ValueKind::Text, NEVER),
             Some(entry) => (whole(entry.value_bytes()), entry.kind, entry.deadline_ms),

@@ -17,6 +17,9 @@ impl Machine {
             return Reply::Refused(refusal);
         }
         let found = self.find_alive(&increment.key);
+        if self.wrong_kind(found) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let (sum, kind, deadline_ms) = match found.map(|id| self.keyspace.get(id)) {
             None => (sum(b"0", &increment.delta), ValueKind::Text, NEVER),
             Some(entry) => {

@@ -2,7 +2,7 @@
 
 use crate::core::keyspace::{EntryId, NEVER, Parts};
 use crate::core::machine::{Machine, holds};
-use crate::types::{Reply, Set, Version};
+use crate::types::{Refusal, Reply, Set, Version};
 
 impl Machine {
     pub(in crate::core::machine) fn set(&mut self, set: &Set, version: u64) -> Reply {
@@ -10,6 +10,9 @@ impl Machine {
             return Reply::Refused(refusal);
         }
         let found = self.find_alive(&set.key);
+        if self.wrong_kind(found) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let current = found.map(|id| self.keyspace.get(id));
         if !holds(set.condition, current) {
             return Reply::ConditionFailed { current: current.map(|e| Version(e.version)) };
@@ -24,6 +27,9 @@ impl Machine {
             return Reply::Refused(refusal);
         }
         let found = self.find_alive(&set.key);
+        if self.wrong_kind(found) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let old = found.map(|id| Box::new(self.found(id)));
         if !holds(set.condition, found.map(|id| self.keyspace.get(id))) {
             return Reply::NotSwapped { current: old };
@@ -40,6 +46,7 @@ impl Machine {
             if let Some(id) = found {
                 self.remove(id);
             }
+            self.note_removal(&set.key, version);
             return;
         }
         let entry = self.keyspace.make(Parts {

@@ -2,7 +2,7 @@
 
 use crate::core::keyspace::{NEVER, Parts};
 use crate::core::machine::Machine;
-use crate::types::{Reply, SetRange, ValueKind, Version};
+use crate::types::{Refusal, Reply, SetRange, ValueKind, Version};
 
 impl Machine {
     /// Copies the value: it takes time in proportion to it, which `VALUE_BYTES_MAX` bounds. Nothing
@@ -12,6 +12,9 @@ impl Machine {
             return Reply::Refused(refusal);
         }
         let found = self.find_alive(&range.key);
+        if self.wrong_kind(found) {
+            return Reply::Refused(Refusal::WrongKind);
+        }
         let entry = found.map(|id| self.keyspace.get(id));
         let data = &range.value.data;
         if data.is_empty() {
@@ -49,7 +52,7 @@ impl Machine {
 mod tests {
     use super::super::testkit::*;
     use super::*;
-    use crate::types::{Command, Condition, Expiry, Refusal};
+    use crate::types::{Command, Condition, Expiry};
 
     fn set_range(offset: u64, value: &str) -> Command {
         Command::SetRange(SetRange { key: "k".into(), offset, value: text(value) })
