@@ -6,7 +6,6 @@
 //! goes back through [`convert`] or, if it failed, [`status`].
 
 pub mod activity;
-pub mod client;
 pub mod cluster;
 mod connection;
 pub mod convert;
