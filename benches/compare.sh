@@ -70,11 +70,12 @@ here() { command -v "$1" > /dev/null; }
 targets=()
 
 start_raftcache() {
-  read -r -a p <<< "$(ports 9)"
+  read -r -a p <<< "$(ports 12)"
   for i in 0 1 2; do
     start "raftcache$i" "$binary" serve --node-id "$((i + 1))" --zone "z$i" \
       --durability "$durability" --data-dir "$dir/raftcache$i" --expected-nodes 3 \
       --grpc "127.0.0.1:${p[i]}" --http "127.0.0.1:${p[i + 3]}" --peer "127.0.0.1:${p[i + 6]}" \
+      --resp "127.0.0.1:${p[i + 9]}" \
       --seeds "127.0.0.1:${p[6]},127.0.0.1:${p[7]},127.0.0.1:${p[8]}" \
       --set "runtime.worker_threads=$((($(nproc) + 2) / 3))"
   done
@@ -82,7 +83,9 @@ start_raftcache() {
     until_ready "raftcache $i" "$binary" health --addr "127.0.0.1:${p[i + 3]}"
   done
   for via in "${vias[@]}"; do
-    targets+=("raftcache/$via=127.0.0.1:${p[0]},127.0.0.1:${p[1]},127.0.0.1:${p[2]}")
+    local first=0
+    case "$via" in http) first=3 ;; resp | resp-cluster) first=9 ;; esac
+    targets+=("raftcache/$via=127.0.0.1:${p[first]},127.0.0.1:${p[first + 1]},127.0.0.1:${p[first + 2]}")
   done
 }
 

@@ -159,6 +159,7 @@ impl Nodes {
             grpc_addr: addr.clone(),
             http_addr: String::new(),
             zone: String::new(),
+            resp_addr: String::new(),
         };
         let replica = |node| ReplicaPlacement { replica: ReplicaId(node), node: NodeId(node) };
         let placement = ShardPlacement {

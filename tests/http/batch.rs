@@ -54,8 +54,8 @@ async fn every_operation(node: &OneNode) {
     assert_eq!(
         statuses,
         [
-            200, 200, 412, 200, 200, 200, 200, 200, 200, 409, 200, 200, 200, 404, 200, 200, 404, 200,
-            404, 412, 200, 404, 200, 200
+            200, 200, 412, 200, 200, 200, 200, 200, 200, 409, 200, 200, 200, 404, 200, 200, 404,
+            200, 404, 412, 200, 404, 200, 200
         ],
         "{results:#?}"
     );
@@ -64,11 +64,10 @@ async fn every_operation(node: &OneNode) {
     assert_eq!(results[2]["current_version"], results[0]["version"]);
     assert_eq!(results[4]["old"]["value"], 2);
     assert_eq!(results[5]["old"], Value::Null);
-    assert_eq!([&results[6]["value"], &results[7]["value"], &results[8]["value"]], [
-        &json!(1),
-        &json!(-2),
-        &json!(-1.5)
-    ]);
+    assert_eq!(
+        [&results[6]["value"], &results[7]["value"], &results[8]["value"]],
+        [&json!(1), &json!(-2), &json!(-1.5)]
+    );
     assert_eq!(results[9]["reason"], "not_integer");
     assert_eq!(results[11]["value_bytes"], 1);
     assert_eq!(results[12]["value_bytes"], 4, "the string 4 in its quotes, and 5");
@@ -83,7 +82,8 @@ async fn every_operation(node: &OneNode) {
     let many: Vec<Value> =
         (0..100).map(|i| json!({ "op": "set", "key": format!("b{i}"), "value": i })).collect();
     assert!(send(node, many.into()).await.iter().all(|result| result["status"] == 200));
-    let many: Vec<Value> = (0..100).map(|i| json!({ "op": "get", "key": format!("b{i}") })).collect();
+    let many: Vec<Value> =
+        (0..100).map(|i| json!({ "op": "get", "key": format!("b{i}") })).collect();
     let found = send(node, many.into()).await;
     assert!(found.iter().enumerate().all(|(i, result)| result["value"] == i), "{found:?}");
     let stale = json!({ "operations": [{ "op": "get", "key": "b1" }], "consistency": "bounded", "max_staleness": 60 });
@@ -92,7 +92,8 @@ async fn every_operation(node: &OneNode) {
 
 async fn atomic(node: &OneNode) {
     let post = async |body: Value| -> Answer { node.http.post("/cache/batch", &body).await };
-    let version = send(node, json!([{ "op": "set", "key": "{t}a", "value": 1 }])).await[0]["version"].clone();
+    let version =
+        send(node, json!([{ "op": "set", "key": "{t}a", "value": 1 }])).await[0]["version"].clone();
     let body = |version: &Value| {
         json!({
             "atomic": true,
@@ -123,7 +124,10 @@ async fn counters(node: &OneNode) {
     assert_eq!((sum.status, sum.json()["value"].clone()), (200, json!(1)));
     assert_eq!(sum.etag(), sum.json()["version"].as_u64().unwrap());
     assert_eq!(http.post("/cache/count/increment", &json!({ "by": 41 })).await.json()["value"], 42);
-    assert_eq!(http.post("/cache/count/increment", &json!({ "by": 0.5 })).await.json()["value"], 42.5);
+    assert_eq!(
+        http.post("/cache/count/increment", &json!({ "by": 0.5 })).await.json()["value"],
+        42.5
+    );
     assert_eq!(http.get("/cache/count").await.json()["value"], 42.5);
     http.post("/cache/count/increment", &json!({ "by": 1 })).await.is(409, "not_integer");
     http.put("/cache/count", &json!({ "value": i64::MAX })).await;
@@ -154,7 +158,10 @@ async fn refused_as_a_whole(node: &OneNode) {
         (json!({ "op": "set", "key": "k", "value": 1, "ttl": 0 }), "[1].ttl "),
         (json!({ "op": "set", "key": "k", "value": 1, "ttl": "1" }), "[1].ttl "),
         (json!({ "op": "set", "key": "k", "value": 1, "if_version": 0 }), "[1].if_version "),
-        (json!({ "op": "set", "key": "k", "value": 1, "if_version": 1, "if_absent": true }), "[1].if_version "),
+        (
+            json!({ "op": "set", "key": "k", "value": 1, "if_version": 1, "if_absent": true }),
+            "[1].if_version ",
+        ),
         (json!({ "op": "get", "key": "k", "ttl": 1 }), "[1].ttl "),
         (json!({ "op": "get", "key": "k", "value": null }), "[1].value "),
         (json!({ "op": "delete", "key": "k", "if_absent": true }), "[1].if_absent "),

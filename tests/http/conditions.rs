@@ -33,9 +33,8 @@ pub async fn all(node: &OneNode) {
     // Read only if it changed.
     let got = http.get("/cache/tag").await;
     let old = tag(&second);
-    let if_none = async |tags: &str| {
-        http.call("GET", "/cache/tag", &[("if-none-match", tags)], "").await
-    };
+    let if_none =
+        async |tags: &str| http.call("GET", "/cache/tag", &[("if-none-match", tags)], "").await;
     let same = if_none(&format!("{old}, W/{}", tag(&got))).await;
     assert_eq!((same.status, same.etag()), (304, got.etag()));
     assert_eq!(if_none("*").await.status, 304);
@@ -43,7 +42,8 @@ pub async fn all(node: &OneNode) {
     http.call("GET", "/cache/tag", &[("if-match", &old)], "").await.is(412, "precondition_failed");
     assert_eq!(http.call("GET", "/cache/tag", &[("if-match", &tag(&got))], "").await.status, 200);
     // Deleted only as it was.
-    let delete = async |tags: &str| http.call("DELETE", "/cache/tag", &[("if-match", tags)], "").await;
+    let delete =
+        async |tags: &str| http.call("DELETE", "/cache/tag", &[("if-match", tags)], "").await;
     delete(&old).await.is(412, "precondition_failed");
     http.call("DELETE", "/cache/tag", &[("if-none-match", "*")], "").await.names("if-none-match");
     assert_eq!(delete(&tag(&got)).await.status, 204);

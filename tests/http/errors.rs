@@ -90,9 +90,15 @@ async fn a_problem_says_where_the_leader_is_and_when_to_try_again() {
     door.script(Some(Err(busy.retry_after(Duration::from_micros(1_000_500)))));
     let answer = door.http.get("/cache/k").await;
     answer.is(429, "resource_exhausted");
-    assert_eq!((answer.header("retry-after"), answer.json()["retry_after_ms"].clone()), ("2", json!(1_001)));
+    assert_eq!(
+        (answer.header("retry-after"), answer.json()["retry_after_ms"].clone()),
+        ("2", json!(1_001))
+    );
     let ready = door.http.get("/ready").await;
-    assert_eq!((ready.status, ready.json()["not_ready_because"][0].clone()), (503, json!("scripted")));
+    assert_eq!(
+        (ready.status, ready.json()["not_ready_because"][0].clone()),
+        (503, json!("scripted"))
+    );
     door.close().await;
 }
 
@@ -119,7 +125,8 @@ async fn a_call_brings_its_time_and_its_trace() {
     let door = Door::open(limits).await;
     let last = || door.service.seen.lock().pop().unwrap();
     let left = async |timeout: Option<&str>| {
-        let headers: Vec<(&str, &str)> = timeout.map(|t| ("request-timeout", t)).into_iter().collect();
+        let headers: Vec<(&str, &str)> =
+            timeout.map(|t| ("request-timeout", t)).into_iter().collect();
         door.http.call("GET", "/cache/k", &headers, "").await.is(404, "not_found");
         last().1
     };
@@ -132,7 +139,10 @@ async fn a_call_brings_its_time_and_its_trace() {
     within(left(Some("20.5")).await, 20_500);
     within(left(Some("9999999")).await, 60_000);
     for bad in ["soon", "-1", "", "5s"] {
-        door.http.call("GET", "/cache/k", &[("request-timeout", bad)], "").await.names("request-timeout");
+        door.http
+            .call("GET", "/cache/k", &[("request-timeout", bad)], "")
+            .await
+            .names("request-timeout");
     }
     door.http
         .call("GET", "/cache/k", &[("request-timeout", "0")], "")

@@ -27,11 +27,8 @@ const NEW: (&str, &str) = ("if-none-match", "*");
 
 #[tokio::test]
 async fn sizes_have_limits() {
-    let limits = FrontLimits {
-        value_bytes_max: 1_000,
-        message_bytes_max: 8_000,
-        ..FrontLimits::default()
-    };
+    let limits =
+        FrontLimits { value_bytes_max: 1_000, message_bytes_max: 8_000, ..FrontLimits::default() };
     let door = door(limits).await;
     let http = &door.http;
     let raw = async |bytes: usize| http.call("PUT", "/cache/k", &[NEW], vec![7; bytes]).await;
@@ -61,7 +58,16 @@ async fn sizes_have_limits() {
     http.call("PUT", "/cache/k", &[NEW, ("content-encoding", "gzip")], "x")
         .await
         .is(415, "unsupported_media_type");
-    for body in ["", "{", "{}", "[]", "\"x\"", "{\"value\":1,\"value\":2}", "{\"value\":01}", "{\"value\":1}x"] {
+    for body in [
+        "",
+        "{",
+        "{}",
+        "[]",
+        "\"x\"",
+        "{\"value\":1,\"value\":2}",
+        "{\"value\":01}",
+        "{\"value\":1}x",
+    ] {
         let answer = put(body.to_owned()).await;
         answer.is(400, "invalid_argument");
         assert!(["body", "value"].contains(&answer.json()["field"].as_str().unwrap()));
@@ -80,9 +86,13 @@ async fn a_batch_has_a_limit_of_operations() {
     };
     let missing = || Response::Written(Reply::NotFound);
     door.script(Some(Ok(Response::Multi(vec![Ok(missing()); TRANSACTION_OPERATIONS_MAX]))));
-    let full = door.http.call("POST", "/cache/batch", &[JSON], batch(TRANSACTION_OPERATIONS_MAX)).await;
+    let full =
+        door.http.call("POST", "/cache/batch", &[JSON], batch(TRANSACTION_OPERATIONS_MAX)).await;
     assert_eq!(full.json()["results"].as_array().unwrap().len(), TRANSACTION_OPERATIONS_MAX);
-    let over = door.http.call("POST", "/cache/batch", &[JSON], batch(TRANSACTION_OPERATIONS_MAX + 1)).await;
+    let over = door
+        .http
+        .call("POST", "/cache/batch", &[JSON], batch(TRANSACTION_OPERATIONS_MAX + 1))
+        .await;
     over.names("body");
     assert!(over.json()["detail"].as_str().unwrap().contains("at most 1024"), "{over:?}");
     door.close().await;
@@ -108,7 +118,8 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let limits =
         FrontLimits { stall_timeout_ms: 150, deadline_ms_max: 600, ..FrontLimits::default() };
     let door = door(limits).await;
-    let head = b"PUT /cache/k HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\nContent-Length: 100\r\n\r\n";
+    let head =
+        b"PUT /cache/k HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\nContent-Length: 100\r\n\r\n";
     let text = slowly(&door, &[head, b"half"], Duration::ZERO).await;
     assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("body_too_slow"), "{text}");
     assert!(text.to_lowercase().contains("connection: close"), "{text}");

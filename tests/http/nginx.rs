@@ -27,11 +27,13 @@ struct Nginx {
 impl Nginx {
     /// Over the nodes of `cluster`; `None`, and it is said loudly, where there is no nginx.
     fn start(cluster: &ProcessCluster) -> Option<Nginx> {
-        let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(|path| {
-            Command::new(path).arg("-v").stderr(Stdio::null()).status().is_ok()
-        });
+        let found = ["nginx", "/usr/sbin/nginx"]
+            .into_iter()
+            .find(|path| Command::new(path).arg("-v").stderr(Stdio::null()).status().is_ok());
         let Some(program) = found else {
-            eprintln!("SKIPPED: there is no nginx on this machine; deploy/nginx.conf is NOT tested");
+            eprintln!(
+                "SKIPPED: there is no nginx on this machine; deploy/nginx.conf is NOT tested"
+            );
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
@@ -45,7 +47,8 @@ impl Nginx {
             text = text.replace(from, to);
         }
         let config = dir.path().join("nginx.conf");
-        std::fs::write(&config, text.replace("worker_processes auto", "worker_processes 2")).unwrap();
+        std::fs::write(&config, text.replace("worker_processes auto", "worker_processes 2"))
+            .unwrap();
         let prefix = format!("{}/", dir.path().display());
         let child = Command::new(program)
             .args(["-p", &prefix, "-c", config.to_str().unwrap(), "-g", "daemon off;"])
@@ -79,7 +82,8 @@ async fn nginx_balances_and_sends_again_only_what_is_safe() {
     let tasks: Vec<_> =
         (0..4).map(|i| spawn("counts", count(http.clone(), Arc::clone(&counters), i))).collect();
     let acknowledged = || counters.acknowledged.load(Ordering::SeqCst);
-    until("it counts", Duration::from_secs(30), async || (acknowledged() > 100).then_some(())).await;
+    until("it counts", Duration::from_secs(30), async || (acknowledged() > 100).then_some(()))
+        .await;
     cluster.kill(2);
     let before = acknowledged();
     let more = || acknowledged() > before + 100;
@@ -124,7 +128,8 @@ async fn count(http: Caller, counters: Arc<Counters>, task: u32) {
         let key = format!("{task}-{number}");
         let headers = [JSON, ("idempotency-key", key.as_str())];
         loop {
-            let sent = http.try_call("POST", "/cache/keyed/increment", &headers, Bytes::new()).await;
+            let sent =
+                http.try_call("POST", "/cache/keyed/increment", &headers, Bytes::new()).await;
             if sent.is_ok_and(|answer| answer.status == 200) {
                 break;
             }

@@ -34,9 +34,8 @@ pub async fn all(node: &OneNode) {
     assert_eq!((retried.status, retried.json()), (201, created.json()));
     assert_eq!(http.get("/cache/once:put").await.json()["value"], 2, "not applied again");
 
-    let delete = async || {
-        http.call("DELETE", "/cache/once:put", &[("idempotency-key", "d")], "").await
-    };
+    let delete =
+        async || http.call("DELETE", "/cache/once:put", &[("idempotency-key", "d")], "").await;
     assert_eq!(delete().await.status, 204);
     http.put("/cache/once:put", &json!({ "value": 3 })).await;
     assert_eq!(delete().await.status, 204, "the first answer");

@@ -83,7 +83,10 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
     let documented = resolved(documented);
     for (name, header) in documented["headers"].as_object().into_iter().flatten() {
         let optional = name == "Retry-After" || name == "ETag" && status >= 400;
-        assert!(optional || answer.headers.contains_key(name), "{method} {path}: {name} is missing");
+        assert!(
+            optional || answer.headers.contains_key(name),
+            "{method} {path}: {name} is missing"
+        );
         resolved(header);
     }
     let Some(content) = documented["content"].as_object() else {
@@ -101,7 +104,8 @@ pub fn check(method: &str, path: &str, answer: &Answer) {
 fn conforms(schema: &'static Value, value: &Value, at: &str) {
     assert!(matches(schema, value), "{at}: {value} is not {}", resolved(schema));
     let schema = resolved(schema);
-    if let (Some(properties), Some(members)) = (schema["properties"].as_object(), value.as_object()) {
+    if let (Some(properties), Some(members)) = (schema["properties"].as_object(), value.as_object())
+    {
         for (name, member) in members {
             match properties.get(name) {
                 Some(schema) => conforms(schema, member, &format!("{at}.{name}")),
@@ -144,7 +148,8 @@ fn matches(schema: &'static Value, value: &Value) -> bool {
         required.all(|name| value.get(name).is_some()) && matches(schema, value)
     };
     let any = schema["anyOf"].as_array().is_none_or(|all| all.iter().any(has));
-    let one = schema["oneOf"].as_array().is_none_or(|all| all.iter().filter(|s| has(s)).count() == 1);
+    let one =
+        schema["oneOf"].as_array().is_none_or(|all| all.iter().filter(|s| has(s)).count() == 1);
     typed && constant && listed && any && one
 }
 
@@ -226,7 +231,8 @@ pub async fn nothing_else_is_served(http: &Caller) {
             }
         }
     }
-    let others = ["/", "/cache/", "/cache/a/", "/cache/a/b", "/cache/a/increment/b", "/admin", "/metrics/"];
+    let others =
+        ["/", "/cache/", "/cache/a/", "/cache/a/b", "/cache/a/increment/b", "/admin", "/metrics/"];
     for path in others {
         http.get(path).await.is(404, "no_such_path");
     }

@@ -26,7 +26,10 @@ pub async fn all(node: &OneNode) {
     assert_eq!(shards.len(), 4);
     assert_eq!(shards.iter().map(|shard| shard["slots"].as_u64().unwrap()).sum::<u64>(), 16_384);
     for shard in shards {
-        assert_eq!((&shard["leader"], &shard["replicas"][0]["role"]), (&1.into(), &"leader".into()));
+        assert_eq!(
+            (&shard["leader"], &shard["replicas"][0]["role"]),
+            (&1.into(), &"leader".into())
+        );
         assert_eq!(shard["replicas"][0]["lag"], 0);
     }
 }

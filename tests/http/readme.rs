@@ -5,7 +5,8 @@ use std::process::Command;
 
 /// The commands, one a line, with what the README says they print.
 pub fn commands() -> Vec<(String, Option<String>)> {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let block = readme.split("<!-- curl -->").nth(1).expect("the README has the commands");
     let block = block.split("```").nth(1).unwrap();
     let mut commands: Vec<(String, Option<String>)> = Vec::new();
@@ -45,7 +46,9 @@ fn same(expected: &str, text: &str) -> bool {
     let (mut expected, mut text) = (expected.chars().peekable(), text.chars().peekable());
     loop {
         match (expected.next(), text.peek()) {
-            (None, None) | (Some('.'), _) if expected.peek().is_none_or(|c| *c == '.') => return true,
+            (None, None) | (Some('.'), _) if expected.peek().is_none_or(|c| *c == '.') => {
+                return true;
+            }
             (Some('N'), Some(digit)) if digit.is_ascii_digit() => {
                 while text.next_if(|c| c.is_ascii_digit() || *c == '.').is_some() {}
             }

@@ -44,6 +44,7 @@ impl Execute for Scripted {
             ready: false,
             not_ready_because: vec!["scripted".to_owned()],
             warnings: Vec::new(),
+            durability: String::new(),
             replicas: Vec::new(),
         }
     }
@@ -55,6 +56,7 @@ impl Execute for Scripted {
             grpc_addr: "10.0.0.2:8080".to_owned(),
             http_addr: "10.0.0.2:8081".to_owned(),
             zone: "a".to_owned(),
+            resp_addr: String::new(),
         };
         Arc::new(RoutingTable { nodes: [(NodeId(2), info)].into(), ..RoutingTable::default() })
     }
@@ -70,11 +72,10 @@ pub struct Door {
 
 impl Door {
     pub async fn open(limits: FrontLimits) -> Door {
-        let absent = Response::Read { answer: Answer::Value(None), freshness: Freshness::default() };
-        let service = Arc::new(Scripted {
-            answer: Mutex::new(Some(Ok(absent))),
-            seen: Mutex::default(),
-        });
+        let absent =
+            Response::Read { answer: Answer::Value(None), freshness: Freshness::default() };
+        let service =
+            Arc::new(Scripted { answer: Mutex::new(Some(Ok(absent))), seen: Mutex::default() });
         let (metrics, cancel) = (Metrics::new(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = Caller::new(listener.local_addr().unwrap().to_string());

@@ -18,8 +18,17 @@ pub async fn all(node: &OneNode) {
 async fn any_json_comes_back(node: &OneNode) {
     let http = &node.http;
     let values = [
-        "null", "true", "0", "-1.5e300", "\"\"", "\"5\"", "\"null\"", "\"\\\"quoted\\\"\"",
-        "\"caf\u{e9} \u{1f980} \\u0000\"", "[]", "{\"b\":[1,{\"c\":null}],\"a\":\"x\"}",
+        "null",
+        "true",
+        "0",
+        "-1.5e300",
+        "\"\"",
+        "\"5\"",
+        "\"null\"",
+        "\"\\\"quoted\\\"\"",
+        "\"caf\u{e9} \u{1f980} \\u0000\"",
+        "[]",
+        "{\"b\":[1,{\"c\":null}],\"a\":\"x\"}",
         "123456789012345678901234567890.123456789",
     ];
     for text in values {
@@ -42,7 +51,10 @@ async fn any_json_comes_back(node: &OneNode) {
     assert_eq!(bytes.status, 200);
     assert_eq!(http.get("/cache/json").await.json()["value_base64"], "/wAB");
     let raw = http.call("GET", "/cache/json?raw", &[], "").await;
-    assert_eq!((&raw.body[..], raw.header("content-type")), (&[255, 0, 1][..], "application/octet-stream"));
+    assert_eq!(
+        (&raw.body[..], raw.header("content-type")),
+        (&[255, 0, 1][..], "application/octet-stream")
+    );
 }
 
 async fn raw_bytes_come_back(node: &OneNode) {
@@ -95,7 +107,9 @@ async fn other_doors_see_what_one_expects(node: &OneNode) {
     for (text, seen) in [("hello", json!("hello")), ("10", json!(10)), ("[1,", json!("[1,"))] {
         let set = pb::SetRequest {
             key_form: Some(pb::set_request::KeyForm::Key("shared".to_owned())),
-            value_form: Some(pb::set_request::ValueForm::ValueBytes(text.as_bytes().to_vec().into())),
+            value_form: Some(pb::set_request::ValueForm::ValueBytes(
+                text.as_bytes().to_vec().into(),
+            )),
             ..pb::SetRequest::default()
         };
         grpc.set(set).await.unwrap();
@@ -134,7 +148,8 @@ async fn times_to_live(node: &OneNode) {
     let got = http.get("/cache/brief").await;
     let left = got.json()["ttl"].as_f64().unwrap();
     assert!(left > 60.0 && left <= 100.5, "{left}");
-    let max_age: f64 = got.header("cache-control").strip_prefix("max-age=").unwrap().parse().unwrap();
+    let max_age: f64 =
+        got.header("cache-control").strip_prefix("max-age=").unwrap().parse().unwrap();
     assert!(max_age <= 100.0 && max_age > 60.0 && max_age.fract() == 0.0);
     // The three ways to give it, and `keep`.
     let left = async || http.get("/cache/brief").await.json()["ttl"].as_f64();
@@ -159,9 +174,13 @@ async fn times_to_live(node: &OneNode) {
     for ttl in [json!(0), json!(-1), json!("60"), json!(1e300), json!(true), json!(315_360_001)] {
         http.put("/cache/brief", &json!({ "value": 1, "ttl": ttl })).await.names("ttl");
     }
-    http.call("PUT", "/cache/brief?ttl=1", &[("cache-control", "max-age=1")], "x").await.names("ttl");
+    http.call("PUT", "/cache/brief?ttl=1", &[("cache-control", "max-age=1")], "x")
+        .await
+        .names("ttl");
     http.put("/cache/brief?ttl=1", &json!({ "value": 1, "ttl": 1 })).await.names("ttl");
-    http.call("PUT", "/cache/brief", &[("cache-control", "max-age=x")], "").await.names("cache-control");
+    http.call("PUT", "/cache/brief", &[("cache-control", "max-age=x")], "")
+        .await
+        .names("cache-control");
 }
 
 async fn reads_say_how_fresh(node: &OneNode) {

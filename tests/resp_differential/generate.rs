@@ -73,8 +73,8 @@ impl Generator {
     }
 
     /// What comes next: a command, or a few that belong together.
-    pub fn next(&mut self, transactions: bool) -> Vec<Words> {
-        if transactions && self.chance(3) {
+    pub fn next(&mut self) -> Vec<Words> {
+        if self.chance(3) {
             return self.transaction();
         }
         let command = if self.chance(6) { self.of_all_keys() } else { self.keyed() };

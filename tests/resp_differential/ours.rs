@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 use raftcache::core::machine::{Due, Machine, MachineConfig};
 use raftcache::core::slot_set::SlotSet;
 use raftcache::core::table::{NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
+use raftcache::front::resp::options::{Redirect, RespOptions};
+use raftcache::front::resp::serve::serve_resp;
+use raftcache::front::{DoorHandle, FrontLimits};
 use raftcache::service::{
     LocalGroup, Options, Parts, Registry, ReplicaStatus, Service, StatusSource,
 };
@@ -19,9 +22,11 @@ use raftcache::types::{
     Answer, Batch, Consistency, Error, Freshness, Generation, GroupId, NodeId, Query, ReplicaId,
     Reply, RoutingEpoch, SLOTS, ShardId, Write,
 };
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-pub const NODE: NodeId = NodeId(1);
+const NODE: NodeId = NodeId(1);
 const SHARD: ShardId = ShardId(0);
 const BYTES_MAX: u64 = 256 << 20;
 
@@ -32,7 +37,7 @@ struct State {
 
 /// The one replica of a group that always leads.
 #[derive(Clone)]
-pub struct Group(Arc<Mutex<State>>);
+struct Group(Arc<Mutex<State>>);
 
 impl Group {
     fn new() -> Self {
@@ -139,7 +144,7 @@ fn table() -> RoutingTable {
 }
 
 /// A service with that one shard.
-pub fn service(metrics: &Arc<Metrics>) -> Service<Group> {
+fn service(metrics: &Arc<Metrics>) -> Service<Group> {
     let registry = Registry::default();
     registry.insert(GroupId::of_shard(SHARD), Group::new());
     // The sender may go: the table stays as it is.
@@ -155,4 +160,34 @@ pub fn service(metrics: &Arc<Metrics>) -> Service<Group> {
         status: Arc::new(Nobody),
         session_seed: 1 << 64,
     })
+}
+
+/// Our door, open until it is dropped.
+pub struct Ours {
+    pub port: u16,
+    cancel: CancellationToken,
+    _door: DoorHandle,
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// Opens it on a free port.
+pub async fn serve() -> Ours {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (metrics, cancel) = (Metrics::new(), CancellationToken::new());
+    let service = Arc::new(service(&metrics));
+    let options = RespOptions {
+        node: NODE,
+        redirect: Redirect::Forward,
+        readonly_staleness_ms: 1_000,
+        debug: false,
+    };
+    let limits = FrontLimits::default();
+    let door = serve_resp(listener, service, limits, options, &metrics, cancel.clone());
+    Ours { port, cancel, _door: door }
 }

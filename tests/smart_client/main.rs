@@ -18,6 +18,7 @@ mod process;
 
 mod counting;
 mod leaders;
+mod resp;
 
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -5,6 +5,7 @@
 //! client that does not take its answers is read from no more once `resp_output_bytes_max` wait, so
 //! neither it nor a pipeline of a million commands makes the node hold more than that.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -89,21 +90,24 @@ impl<S: Execute> Connected<S> {
                 continue;
             }
             self.set_busy(true);
-            let arrived = self.activity.read_at().max(since);
-            let activity = Some(&*self.activity);
-            let mut pipeline = Pipeline::new(&resp, &mut self.session, activity, arrived);
-            self.wire.during(pipeline.run(requests)).await?;
-            let replies = pipeline.into_output();
-            self.wire.output.append(replies);
-            since = now();
+            let mut requests = VecDeque::from(requests);
+            while !requests.is_empty() {
+                let arrived = self.activity.read_at().max(since);
+                let activity = Some(&*self.activity);
+                let mut pipeline = Pipeline::new(&resp, &mut self.session, activity, arrived);
+                self.wire.during(pipeline.run(&mut requests)).await?;
+                let replies = pipeline.into_output();
+                self.wire.output.append(replies);
+                since = now();
+                if let Some(end) = self.room().await? {
+                    return Ok(end);
+                }
+            }
             if let Some(fault) = fault {
                 return Ok(End::Refused(fault.reply()));
             }
             if self.session.leaving || resp.cancel.is_cancelled() {
                 return Ok(End::Done);
-            }
-            if let Some(end) = self.room().await? {
-                return Ok(end);
             }
         }
     }

@@ -5,6 +5,8 @@
 //! A command that is an operation of its own, or must see what those before it did (`EXEC`, `WATCH`),
 //! waits for them. Replies leave in the order of the commands.
 
+use std::collections::{HashSet, VecDeque};
+
 use bytes::Bytes;
 
 use super::dispatch::{self, Turn};
@@ -62,16 +64,24 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         Pipeline { resp, session, activity, arrived, steps, slots, output }
     }
 
-    /// Works on the commands, in order.
-    pub(super) async fn run(&mut self, requests: Vec<Vec<Bytes>>) {
-        for request in requests {
-            if self.session.leaving {
-                break;
-            }
+    /// Works on the commands, in order, until all are done or their replies take more than they may
+    /// before some are written.
+    pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) {
+        let output_bytes_max = self.resp.door.limits.resp.output_bytes_max;
+        while let Some(request) = requests.pop_front() {
             self.session.begin();
             let turn = dispatch::take_up(self.resp, self.session, request);
             self.turn(turn).await;
             self.session.end();
+            if self.session.leaving {
+                requests.clear();
+            }
+            if self.slots.len() >= self.session.replies_together_max(output_bytes_max) {
+                self.flush().await;
+            }
+            if self.output.len() > output_bytes_max {
+                break;
+            }
         }
         self.flush().await;
     }
@@ -129,6 +139,7 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         let steps = std::mem::take(&mut self.steps);
         let results = if steps.is_empty() { Vec::new() } else { self.run_steps(steps).await };
         let mut results = results.into_iter();
+        let (slots, before) = (self.slots.len(), self.output.len());
         for Slot { reply, protocol, silent } in self.slots.drain(..) {
             let value = match reply {
                 Reply::Done(value) => value,
@@ -140,6 +151,9 @@ impl<'a, S: Execute> Pipeline<'a, S> {
             }
         }
         assert_eq!(results.len(), 0, "each result belongs to a command");
+        if slots > 0 {
+            self.session.replied(slots, self.output.len() - before);
+        }
     }
 
     /// One result for each step, in order.
@@ -148,12 +162,19 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         let mut steps = steps.into_iter().peekable();
         while steps.peek().is_some() {
             let part = self.take_part(&mut steps);
-            let count = part.len();
+            let (first, count) = (results.len(), part.len());
+            let again = shows(&part);
             match self.execute(self.together(part)).await {
                 Ok(Response::Multi(all)) if count > 1 => results.extend(all),
                 Ok(one) if count == 1 => results.push(Ok(one)),
                 Ok(_) => results.extend((0..count).map(|_| Err(lacking()))),
                 Err(error) => results.extend((0..count).map(|_| Err(error.clone()))),
+            }
+            for (at, step) in again {
+                let result = results.get_mut(first + at);
+                if let Some(Err(Error { reason: Reason::ReplyTooLarge { .. }, .. })) = result {
+                    results[first + at] = self.execute(self.together(vec![step])).await;
+                }
             }
         }
         results
@@ -199,6 +220,21 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         let deadline = self.resp.door.deadline(self.arrived, None);
         Call { arrived: self.arrived, deadline, trace: None, activity: self.activity }
     }
+}
+
+/// Steps among writes that answer a value, and that no later step could disturb: their values together
+/// may be more than a request with writes may answer. Then those left out are done by themselves.
+fn shows(part: &[Step]) -> Vec<(usize, Step)> {
+    if part.len() < 2 || part.iter().all(|step| matches!(step, Step::Read(_))) {
+        return Vec::new();
+    }
+    let (mut later, mut shows) = (HashSet::new(), Vec::new());
+    for (at, step) in part.iter().enumerate().rev() {
+        if later.insert(step.key().map(|key| &key[..])) && step.shown_key().is_some() {
+            shows.push((at, step.clone()));
+        }
+    }
+    shows
 }
 
 /// Results are as many as steps; if they were not, nobody could say whose are missing.
