@@ -1,5 +1,5 @@
 # raftcache. `make help` lists the targets. Only cargo is needed (and curl for start-cluster, python3
-# besides for bench-table, and a Docker engine for image, up and down).
+# besides for bench-table and bench-compare, and a Docker engine for image, up and down).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -40,7 +40,7 @@ BUILD = $(CARGO) build --profile $(PROFILE) --locked; \
 # alive PID NODE: true if that process lives and is that node (a number may have been given anew).
 ALIVE = alive() { kill -0 "$$1" 2>/dev/null && [[ "$$(ps -p "$$1" -o args=)" == *"$(RUN_DIR)/node$$2.toml"* ]]; }
 
-.PHONY: help run test fuzz verify start-cluster stop-cluster image up down bench bench-table
+.PHONY: help run test fuzz verify start-cluster stop-cluster image up down bench bench-table bench-compare
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -194,3 +194,7 @@ bench: ## Put load on a running cluster (make run) and measure it
 bench-table: ## Measure the table of docs/performance.md (three processes, memory and wal)
 	@$(CARGO) build --release --locked
 	benches/table.sh
+
+bench-compare: ## Put the same load on raftcache, etcd and Redis, and show one table
+	@$(CARGO) build --release --locked
+	benches/compare.sh

@@ -7,12 +7,13 @@
 //! ```text
 //! F8  node, config,         the only place that wires; what an operator sets; the load generator.
 //!     telemetry, bench      The command line stands above them
-//! F7  front                doors: gRPC, HTTP. No semantics
+//! F7  front, client        doors: gRPC, HTTP. No semantics. Beside them, for programs that are no
+//!                          nodes: the client that knows the leaders
 //! F6  controller           observe, plan, drive one action at a time
 //! F5  service              the one entry of all doors: route, forward, admit
 //! F4  raft                 every openraft type: replica, batcher, read barrier
 //! F3  storage, transport   write-ahead log and snapshot files; connections to peers
-//! F2  codec                bytes <-> types, pure
+//! F2  codec, pb            bytes <-> types, pure; what the public protocol file generates
 //! F1  core                 slots, routing table, keyspace, expiry, eviction, apply: pure
 //! F0  types                ids, commands (the log format), replies, errors, limits, clock
 //! ```
@@ -35,6 +36,7 @@
 #![warn(missing_docs)]
 
 pub mod bench;
+pub mod client;
 pub mod codec;
 pub mod config;
 pub mod controller;

@@ -19,6 +19,7 @@ const DOCUMENTS: [&str; 13] = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
+    "docs/client.md",
     "docs/configuration.md",
     "docs/deploy.md",
     "docs/errors.md",

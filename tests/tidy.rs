@@ -7,7 +7,7 @@ use source::{Source, repository, sources};
 
 /// Floors from the bottom up; a module may use those of lower floors and itself. Those of F8
 /// (80 and above) build on each other in this order.
-const FLOORS: [(&str, u32); 15] = [
+const FLOORS: [(&str, u32); 16] = [
     ("types", 0),
     ("core", 10),
     ("codec", 20),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, u32); 15] = [
     ("raft", 40),
     ("service", 50),
     ("controller", 60),
+    ("client", 70),
     ("front", 70),
     ("config", 80),
     ("bench", 80),
@@ -24,6 +25,9 @@ const FLOORS: [(&str, u32); 15] = [
     ("node", 82),
     ("cli", 90),
 ];
+
+/// All that the client may use: it is a library for other programs, which are no nodes.
+const CLIENT_USES: [&str; 4] = ["client", "core", "pb", "types"];
 
 /// What `core` must not know of.
 const BANNED_IN_CORE: [&str; 12] = [
@@ -82,6 +86,19 @@ fn imports_point_down() {
         }
     }
     none(findings, "imports point down the floors only");
+}
+
+#[test]
+fn the_client_knows_no_node() {
+    let mut findings = Vec::new();
+    for source in sources().iter().filter(|source| source.module() == Some("client")) {
+        for (line, target) in source.crate_paths() {
+            if !CLIENT_USES.contains(&target.as_str()) {
+                findings.push(format!("{}:{line}: {target}", source.path));
+            }
+        }
+    }
+    none(findings, "the client uses slots, types and messages only");
 }
 
 #[test]

@@ -1,144 +1,257 @@
-//! `raftcache bench`: a closed-loop load generator over the public gRPC door.
+//! `raftcache bench`: the same load on raftcache, through any of its doors, on Redis, a Redis
+//! Cluster and etcd.
 //!
-//! Closed loop: each caller sends its next operation when the last one was answered. Latencies are
-//! therefore those of admitted requests at the throughput reached, not of an open arrival rate.
+//! Closed loop: each caller sends its next operation when the last one was answered, so the system
+//! is asked as fast as it answers, and latencies are those at that throughput. At a rate, operations
+//! fall due whether or not earlier ones were answered, and a latency counts from then: a stall shows
+//! in all that fell due meanwhile ([`shared::Pace`]). A timer wakes up to 1 ms late, which counts as
+//! well.
 
-mod etcd;
-mod load;
-mod pipeline;
-mod report;
-mod unary;
+pub mod drive;
+pub mod facts;
+pub mod keys;
+pub mod lanes;
+pub mod options;
+pub mod plot;
+pub mod report;
+pub mod shared;
+#[cfg(test)]
+mod testing;
+pub mod workload;
 
-pub use load::{Kind, Mode, Options, Target};
-pub use report::Report;
+pub use options::{Options, Sizes, System, Target, Via};
+pub use report::{Report, Run};
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 
-use self::load::{Shared, Tally};
-use crate::front::pb::cache_service_client::CacheServiceClient;
-use crate::transport::cork;
-use crate::types::clock::now;
+use self::drive::{Lane, Single};
+use self::lanes::{etcd, grpc, http, resp, resp_cluster, resp_connection, smart};
+use self::report::Sample;
+use self::shared::{Shared, Tally};
+use self::workload::Workload;
+use crate::client::{Client, Door};
+use crate::pb::cache_service_client::CacheServiceClient;
+use crate::types::clock::{Instant, now};
 use crate::types::task;
 
-/// Connects, fills the keyspace where reads are asked for, and measures. Progress goes to standard
-/// error once a second.
-pub async fn run(options: Options) -> anyhow::Result<Report> {
-    options.check()?;
-    let channels = connect(&options).await?;
-    let shared = Arc::new(Shared::new(options.clone()));
-    let workers = match options.target {
-        Target::Raftcache => raftcache(&options, &channels, &shared).await?,
-        Target::Etcd => etcd(&options, &channels, &shared).await?,
-    };
-    tokio::time::sleep(options.warmup).await;
-    shared.measuring.store(true, Ordering::Relaxed);
-    let start = now();
-    progress(&shared, options.duration).await;
-    let elapsed = now() - start;
-    shared.measuring.store(false, Ordering::Relaxed);
-    shared.stop.store(true, Ordering::Relaxed);
-    let mut report = Report::new(&options, elapsed)?;
-    for worker in workers {
-        let tally = worker.await?.context("a caller panicked")??;
-        report.add(&tally)?;
-    }
-    Ok(report)
-}
+/// Operations under way on one connection while keys are filled in.
+const FILL_DEPTH: usize = 128;
+/// Callers that fill keys in where a caller has one operation under way.
+const FILL_CALLERS: usize = 64;
+/// At a rate: how long answers are waited for after the end.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Stretch of a sample of throughput.
+const SAMPLE: Duration = Duration::from_secs(1);
 
 type Worker = JoinHandle<Option<anyhow::Result<Tally>>>;
 
-/// Callers, or streams, of this system.
-async fn raftcache(
-    options: &Options,
-    channels: &[Channel],
-    shared: &Arc<Shared>,
-) -> anyhow::Result<Vec<Worker>> {
-    let clients: Vec<_> = channels.iter().cloned().map(CacheServiceClient::new).collect();
-    if options.kind != Kind::Set {
-        fill(options, &clients).await?;
-    }
-    let mut workers = Vec::new();
-    match options.mode {
-        Mode::Unary => {
-            for caller in 0..options.callers {
-                let client = clients[caller % clients.len()].clone();
-                let work = unary::caller(client, Arc::clone(shared), caller as u64);
-                workers.push(task::spawn("bench caller", work));
-            }
+/// Measures every target in turn. Progress goes to standard error once a second.
+pub async fn run(options: Options) -> anyhow::Result<Report> {
+    options.check()?;
+    let mut runs = Vec::new();
+    for target in &options.targets {
+        if options.targets.len() > 1 {
+            eprintln!("{}", target.name());
         }
-        Mode::Pipeline => {
-            let streams = clients.len().min(options.callers);
-            for (i, client) in clients.iter().take(streams).enumerate() {
-                let depth = options.callers / streams + usize::from(i < options.callers % streams);
-                let work = pipeline::stream(client.clone(), Arc::clone(shared), i as u64, depth);
-                workers.push(task::spawn("bench stream", work));
-            }
-        }
+        let run = one(target, &options).await;
+        runs.push(run.with_context(|| target.name())?);
     }
-    Ok(workers)
+    Ok(Report { options, runs })
 }
 
-/// Callers of etcd.
-async fn etcd(
-    options: &Options,
-    channels: &[Channel],
-    shared: &Arc<Shared>,
-) -> anyhow::Result<Vec<Worker>> {
-    if options.kind != Kind::Set {
-        etcd::fill(channels, shared).await?;
+async fn one(target: &Target, options: &Options) -> anyhow::Result<Run> {
+    let facts = facts::ask(target).await;
+    if options.reads > 0.0 {
+        let (lanes, slots) = fillers(options, target.via);
+        let filling = Options { callers: lanes * slots, connections: lanes, ..options.clone() };
+        load(target, &filling, Work::Fill).await?;
     }
-    let worker = |caller: usize| {
-        let channel = channels[caller % channels.len()].clone();
-        task::spawn("bench caller", etcd::caller(channel, Arc::clone(shared), caller as u64))
+    let (mut workers, shared) = load(target, options, Work::Measure).await?;
+    tokio::time::sleep_until(shared.measure_from).await;
+    let samples = watch(&shared).await;
+    // At a rate, what was due is still waited for.
+    while now() < shared.give_up_at && !workers.iter().all(JoinHandle::is_finished) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shared.stop();
+    let ended = now();
+    let elapsed = ended.min(shared.give_up_at) - shared.measure_from;
+    let elapsed = elapsed.max(options.duration);
+    let latencies = Tally::new().latencies;
+    let (target, unsent) = (target.clone(), unsent(&shared, options));
+    let mut run =
+        Run { target, facts, elapsed, latencies, errors: 0, unsent, example: None, samples };
+    for worker in workers.drain(..) {
+        run.add(&worker.await?.context("a caller panicked")??)?;
+    }
+    Ok(run)
+}
+
+/// What was due while measuring and nobody could send.
+fn unsent(shared: &Shared, options: &Options) -> u64 {
+    let (Some(pace), Some(rate)) = (&shared.pace, options.rate) else { return 0 };
+    pace.left().min((rate * options.duration.as_secs_f64()).round() as u64)
+}
+
+/// What workers do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Measure,
+    Fill,
+}
+
+/// Connections and slots on each to fill keys in through a door.
+fn fillers(options: &Options, via: Via) -> (usize, usize) {
+    match via {
+        Via::Pipeline | Via::Resp | Via::RespCluster => (options.connections.min(4), FILL_DEPTH),
+        Via::Unary | Via::Smart | Via::SmartUnary | Via::Http => (FILL_CALLERS, 1),
+    }
+}
+
+/// Connects, and starts the workers; those who fill are waited for.
+async fn load(
+    target: &Target,
+    options: &Options,
+    work: Work,
+) -> anyhow::Result<(Vec<Worker>, Arc<Shared>)> {
+    let addr = |i: usize| target.addrs[i % target.addrs.len()].as_str();
+    let slots = |lane: usize, lanes: usize| {
+        options.callers / lanes + usize::from(lane < options.callers % lanes)
     };
-    Ok((0..options.callers).map(worker).collect())
-}
-
-async fn connect(options: &Options) -> anyhow::Result<Vec<Channel>> {
-    let mut channels = Vec::new();
-    for i in 0..options.connections {
-        let addr = &options.addrs[i % options.addrs.len()];
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}"))?
-            .connect_timeout(Duration::from_secs(5));
-        let channel =
-            cork::connect(&endpoint).await.with_context(|| format!("cannot reach {addr}"))?;
-        channels.push(channel);
+    let streams = options.connections.min(options.callers);
+    let mut crew = Crew::new(options, work);
+    match (target.system, target.via) {
+        (System::Etcd, _) | (_, Via::Unary) => {
+            let mut channels = Vec::new();
+            for i in 0..streams.min(64) {
+                channels.push(grpc::connect(addr(i)).await?);
+            }
+            crew.begin();
+            for caller in 0..options.callers {
+                let channel = channels[caller % channels.len()].clone();
+                if target.system == System::Etcd {
+                    crew.add(Single::new(etcd::Etcd::new(channel)), 1);
+                } else {
+                    crew.add(Single::new(grpc::Unary(CacheServiceClient::new(channel))), 1);
+                }
+            }
+        }
+        (_, Via::Smart | Via::SmartUnary) => {
+            let client = Client::connect(smart_options(target, streams.min(64))).await?;
+            crew.begin();
+            for _ in 0..options.callers {
+                crew.add(Single::new(smart::Smart(client.clone())), 1);
+            }
+        }
+        (_, Via::Http) => {
+            let mut callers = Vec::new();
+            for i in 0..options.callers {
+                callers.push(http::Http::open(addr(i)).await?);
+            }
+            crew.begin();
+            callers.into_iter().for_each(|caller| crew.add(Single::new(caller), 1));
+        }
+        (_, via) => {
+            for i in 0..streams {
+                let slots = slots(i, streams);
+                match via {
+                    Via::Pipeline => {
+                        let channel = grpc::connect(addr(i)).await?;
+                        crew.add(grpc::Pipeline::open(channel, slots).await?, slots);
+                    }
+                    Via::RespCluster => {
+                        crew.add(resp_cluster::RespCluster::open(addr(i)).await?, slots);
+                    }
+                    _ => {
+                        let connection = resp_connection::Connection::open(addr(i)).await?;
+                        crew.add(resp::Resp(connection), slots);
+                    }
+                }
+            }
+        }
     }
-    Ok(channels)
+    crew.done().await
 }
 
-/// Sets every key once, so that reads find something.
-async fn fill(options: &Options, clients: &[CacheServiceClient<Channel>]) -> anyhow::Result<()> {
-    let filling = Options { kind: Kind::Set, ..options.clone() };
-    let shared = Arc::new(Shared::new(filling));
-    let share = options.keys.div_ceil(clients.len() as u64);
-    let fills = clients.iter().enumerate().map(|(i, client)| {
-        let from = share * i as u64;
-        let keys = from..(from + share).min(options.keys);
-        pipeline::fill(client.clone(), Arc::clone(&shared), keys)
-    });
-    futures_util::future::try_join_all(fills).await?;
-    Ok(())
+/// As many connections in all as the other doors take, spread over the nodes.
+fn smart_options(target: &Target, connections: usize) -> crate::client::Options {
+    crate::client::Options {
+        connections: connections.div_ceil(target.addrs.len().max(1)),
+        door: if target.via == Via::Smart { Door::Pipeline } else { Door::Unary },
+        ..crate::client::Options::new(target.addrs.clone())
+    }
 }
 
-async fn progress(shared: &Shared, duration: Duration) {
-    let deadline = now() + duration;
-    let (mut last, mut at) = (0, now());
-    while now() < deadline {
-        tokio::time::sleep_until((at + Duration::from_secs(1)).min(deadline)).await;
+/// The workers of a run, while they are put together.
+struct Crew<'a> {
+    options: &'a Options,
+    work: Work,
+    shared: Arc<Shared>,
+    lanes: u64,
+    workers: Vec<Worker>,
+}
+
+impl<'a> Crew<'a> {
+    fn new(options: &'a Options, work: Work) -> Self {
+        let shared = Arc::new(Shared::new(options, DRAIN));
+        Crew { options, work, shared, lanes: 0, workers: Vec::new() }
+    }
+
+    /// Connections are there: time begins now. Nobody works yet.
+    fn begin(&mut self) {
+        assert!(self.workers.is_empty(), "time begins before the work");
+        self.shared = Arc::new(Shared::new(self.options, DRAIN));
+    }
+
+    fn add(&mut self, lane: impl Lane + 'static, slots: usize) {
+        let (shared, number) = (Arc::clone(&self.shared), self.lanes);
+        let workload = Workload::new(self.options, number);
+        self.lanes += 1;
+        let worker = match self.work {
+            Work::Measure => task::spawn("bench caller", async move {
+                drive::drive(lane, slots, workload, &shared).await
+            }),
+            Work::Fill => {
+                let lanes = self.options.connections as u64;
+                let keys = (number..self.options.keys).step_by(lanes as usize);
+                task::spawn("bench filler", async move {
+                    drive::fill(lane, slots, workload, keys).await.map(|()| Tally::new())
+                })
+            }
+        };
+        self.workers.push(worker);
+    }
+
+    async fn done(self) -> anyhow::Result<(Vec<Worker>, Arc<Shared>)> {
+        if self.work == Work::Fill {
+            for worker in self.workers {
+                worker.await?.context("a filler panicked")??;
+            }
+            return Ok((Vec::new(), self.shared));
+        }
+        Ok((self.workers, self.shared))
+    }
+}
+
+/// Shows and notes throughput until the end of measuring.
+async fn watch(shared: &Shared) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let (mut last, mut at): (u64, Instant) = (0, shared.measure_from);
+    while at < shared.measure_until {
+        let until = (at + SAMPLE).min(shared.measure_until);
+        tokio::time::sleep_until(until).await;
         let done = shared.done.load(Ordering::Relaxed);
-        let seconds = (now() - at).as_secs_f64();
-        eprintln!(
-            "{:>9.0} op/s, {} errors",
-            (done - last) as f64 / seconds,
-            shared.errors.load(Ordering::Relaxed)
-        );
-        (last, at) = (done, now());
+        let errors = shared.errors.load(Ordering::Relaxed);
+        let rate = (done - last) as f64 / (now() - at).as_secs_f64();
+        let at_s = (until - shared.measure_from).as_secs_f64();
+        eprintln!("{at_s:>5.0} s {rate:>9.0} op/s, {errors} errors");
+        samples.push(Sample { at_s, rate, errors });
+        (last, at) = (done, until);
     }
+    samples
 }

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use raftcache::front::client::{
-    ADDR_DEFAULT, DelOptions, GetOptions, SetOptions, Target, run_del, run_get, run_set,
-};
+use raftcache::client::shell::{ADDR_DEFAULT, Set, Target, run_del, run_get, run_set};
+use raftcache::client::{Consistency, DeleteOptions, Expiry, GetOptions, Only, SetOptions};
 use raftcache::front::cluster::{HTTP_ADDR_DEFAULT, StatusOptions, run_health, run_status};
-use raftcache::front::pb;
 use raftcache::types::limits;
 
 /// Shorter than the time-outs of those who call health checks, so that the reason gets out.
@@ -42,10 +40,15 @@ pub struct HealthArgs {
 
 #[derive(Debug, clap::Args)]
 struct TargetArgs {
-    /// gRPC address of any node
-    #[arg(long, value_name = "HOST:PORT", default_value = ADDR_DEFAULT)]
-    addr: String,
-    /// Milliseconds to wait for the answer
+    /// gRPC addresses of nodes; one that answers is enough
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = ADDR_DEFAULT
+    )]
+    addr: Vec<String>,
+    /// Milliseconds to wait for the answer, over all attempts
     #[arg(long, value_name = "MS", default_value_t = limits::DEADLINE_MS_DEFAULT)]
     timeout_ms: u64,
     /// Answer in JSON
@@ -56,7 +59,7 @@ struct TargetArgs {
 impl From<TargetArgs> for Target {
     fn from(args: TargetArgs) -> Self {
         let timeout = Duration::from_millis(args.timeout_ms);
-        Target { addr: args.addr, timeout, json: args.json }
+        Target { addrs: args.addr, timeout, json: args.json }
     }
 }
 
@@ -84,17 +87,6 @@ enum Freshness {
     Bounded,
     /// Whatever the node has
     Stale,
-}
-
-impl From<Freshness> for pb::Consistency {
-    fn from(freshness: Freshness) -> Self {
-        match freshness {
-            Freshness::Linearizable => pb::Consistency::Linearizable,
-            Freshness::Lease => pb::Consistency::Lease,
-            Freshness::Bounded => pb::Consistency::Bounded,
-            Freshness::Stale => pb::Consistency::Stale,
-        }
-    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -152,43 +144,44 @@ pub fn health(args: HealthArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
-    let options = GetOptions {
-        target: args.target.into(),
-        key: args.key,
-        consistency: args.consistency.into(),
-        max_staleness: args.max_staleness.map(Duration::from_millis),
+    let consistency = match (args.consistency, args.max_staleness) {
+        (Freshness::Bounded, age) => {
+            Consistency::Bounded(Duration::from_millis(age.context("--max-staleness is needed")?))
+        }
+        (_, Some(_)) => anyhow::bail!("--max-staleness goes with --consistency bounded only"),
+        (Freshness::Linearizable, None) => Consistency::Linearizable,
+        (Freshness::Lease, None) => Consistency::Lease,
+        (Freshness::Stale, None) => Consistency::Stale,
     };
-    block_on(run_get(&options, &mut stdout()))
+    let target = args.target.into();
+    block_on(run_get(&target, &args.key, GetOptions { consistency }, &mut stdout()))
 }
 
 pub fn set(args: SetArgs) -> anyhow::Result<ExitCode> {
-    use pb::condition::Kind;
     let (value, as_bytes) = match (args.value, &args.file) {
         (Some(text), _) => (text.into_bytes(), args.bytes),
         (None, Some(path)) => (read_value(path)?, args.bytes),
         (None, None) => anyhow::bail!("a value or --file is needed"),
     };
-    let condition = match (args.if_absent, args.if_present, args.if_version) {
-        (true, _, _) => Some(Kind::IfAbsent(true)),
-        (_, true, _) => Some(Kind::IfPresent(true)),
-        (_, _, version) => version.map(Kind::IfVersion),
+    let only = match (args.if_absent, args.if_present, args.if_version) {
+        (true, _, _) => Only::IfAbsent,
+        (_, true, _) => Only::IfPresent,
+        (_, _, version) => version.map_or(Only::Always, Only::IfVersion),
     };
-    let options = SetOptions {
-        target: args.target.into(),
-        key: args.key,
-        value,
-        as_bytes,
-        ttl: args.ttl.map(Duration::from_millis),
-        keep_ttl: args.keep_ttl,
-        condition,
+    let expiry = match args.ttl {
+        Some(ms) => Expiry::After(Duration::from_millis(ms)),
+        None if args.keep_ttl => Expiry::Keep,
+        None => Expiry::Never,
     };
-    block_on(run_set(&options, &mut stdout()))
+    let options = SetOptions { only, expiry };
+    let set = Set { key: args.key, value, as_bytes, options };
+    block_on(run_set(&args.target.into(), set, &mut stdout()))
 }
 
 pub fn del(args: DelArgs) -> anyhow::Result<ExitCode> {
-    let options =
-        DelOptions { target: args.target.into(), key: args.key, if_version: args.if_version };
-    block_on(run_del(&options, &mut stdout()))
+    let only = args.if_version.map_or(Only::Always, Only::IfVersion);
+    let target = args.target.into();
+    block_on(run_del(&target, &args.key, DeleteOptions { only }, &mut stdout()))
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -7,7 +7,6 @@
 
 pub mod activity;
 pub mod asked;
-pub mod client;
 pub mod cluster;
 mod connection;
 pub mod convert;

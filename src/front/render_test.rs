@@ -32,6 +32,7 @@ fn node(node: u64, ready: bool, replicas: Vec<ReplicaStatus>) -> NodeReport {
         ready,
         not_ready_because: if ready { vec![] } else { vec!["replica s1 catches up".to_owned()] },
         warnings: Vec::new(),
+        durability: "wal".to_owned(),
         replicas,
     };
     NodeReport { node: NodeId(node), status: Some(status), error: None }

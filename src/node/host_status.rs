@@ -94,6 +94,14 @@ impl StatusSource for Host {
         low.into_iter().map(|low| format!("disk: {low}")).collect()
     }
 
+    fn durability(&self) -> &'static str {
+        match (self.durable(), self.storage.health.unflushed()) {
+            (false, _) => "memory",
+            (true, false) => "wal",
+            (true, true) => "wal-async",
+        }
+    }
+
     fn storage_problem(&self) -> Option<String> {
         let stall = self.storage.health.stall().filter(|_| self.durable())?;
         Some(format!("{}: {}", self.node, stall.why))

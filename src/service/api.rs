@@ -200,6 +200,9 @@ pub struct NodeStatus {
     /// What an operator should see to although the node serves.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Durability of the shards, as `durability` of the configuration names it; empty if unknown.
+    #[serde(default)]
+    pub durability: String,
     /// Replicas running here.
     pub replicas: Vec<ReplicaStatus>,
 }

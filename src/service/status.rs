@@ -18,6 +18,11 @@ pub trait StatusSource: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Durability of the shards, as the configuration names it; empty if that is not known.
+    fn durability(&self) -> &'static str {
+        ""
+    }
+
     /// Why replicas that belong here do not run: the disk does not let them.
     fn storage_problem(&self) -> Option<String> {
         None
@@ -51,6 +56,7 @@ pub(super) fn assemble<G: Clone>(
         ready: not_ready_because.is_empty(),
         not_ready_because,
         warnings: source.warnings(),
+        durability: source.durability().to_owned(),
         replicas: source.replicas(),
     }
 }

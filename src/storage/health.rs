@@ -93,6 +93,11 @@ impl StorageHealth {
         Arc::new(StorageHealth { state: watch::Sender::default(), metrics, unflushed })
     }
 
+    /// Writes are acknowledged before they are flushed.
+    pub fn unflushed(&self) -> bool {
+        self.unflushed
+    }
+
     /// What is known now, and every change.
     pub fn watch(&self) -> watch::Receiver<Health> {
         self.state.subscribe()

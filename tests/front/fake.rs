@@ -176,6 +176,7 @@ impl Execute for Fake {
             ready,
             not_ready_because: if ready { vec![] } else { vec!["forming".to_owned()] },
             warnings: Vec::new(),
+            durability: "memory".to_owned(),
             replicas: vec![replica],
         }
     }
@@ -245,6 +246,13 @@ impl Doors {
             http_addr,
             cancel,
         }
+    }
+
+    /// Gives the node that leads the address of this gRPC door.
+    pub fn lead_here(&self) {
+        let mut table = self.fake.table.lock();
+        let node = Arc::make_mut(&mut table).nodes.get_mut(&NodeId(1)).unwrap();
+        node.grpc_addr = self.grpc_addr.to_string();
     }
 
     pub async fn client(&self) -> CacheServiceClient<Channel> {

@@ -44,6 +44,7 @@ impl Execute for Scripted {
             ready: false,
             not_ready_because: vec!["scripted".to_owned()],
             warnings: Vec::new(),
+            durability: String::new(),
             replicas: Vec::new(),
         }
     }
@@ -55,6 +56,7 @@ impl Execute for Scripted {
             grpc_addr: "10.0.0.2:8080".to_owned(),
             http_addr: "10.0.0.2:8081".to_owned(),
             zone: "a".to_owned(),
+            resp_addr: String::new(),
         };
         Arc::new(RoutingTable { nodes: [(NodeId(2), info)].into(), ..RoutingTable::default() })
     }

@@ -1,0 +1,187 @@
+//! One caller, or one connection that takes several operations at once: closed loop, or at the pace
+//! that all share.
+
+use std::time::Duration;
+
+use super::shared::{Shared, Tally};
+use super::workload::{Op, Workload};
+use crate::types::clock::{Instant, now};
+
+/// Longest sleep of a caller that has nothing to do: it must notice the end.
+const NAP: Duration = Duration::from_millis(50);
+
+/// An answer: to the operation in this slot, and why it failed if it did.
+pub type Answered = (usize, Option<String>);
+
+/// A connection that carries operations, or a caller of a shared one.
+pub trait Lane: Send {
+    /// Puts an operation under way; the slot is free.
+    fn start(&mut self, slot: usize, op: Op) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Sends what was put under way, if that was not done before.
+    fn flush(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Waits for an answer to an operation under way. If the wait is broken off, nothing is lost,
+    /// unless there is only one slot: then it is never broken off.
+    fn next(&mut self) -> impl Future<Output = anyhow::Result<Answered>> + Send;
+
+    /// An answer that is there already.
+    fn ready(&mut self) -> anyhow::Result<Option<Answered>> {
+        Ok(None)
+    }
+}
+
+/// A lane of one slot over a call.
+pub trait Call: Send {
+    /// One operation; the error says why it failed.
+    fn call(&mut self, op: Op) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// See [`Call`].
+#[derive(Debug)]
+pub struct Single<C> {
+    caller: C,
+    op: Option<(usize, Op)>,
+}
+
+impl<C> Single<C> {
+    /// A lane of one slot.
+    pub fn new(caller: C) -> Self {
+        Single { caller, op: None }
+    }
+}
+
+impl<C: Call> Lane for Single<C> {
+    async fn start(&mut self, slot: usize, op: Op) -> anyhow::Result<()> {
+        self.op = Some((slot, op));
+        Ok(())
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Answered> {
+        let (slot, op) = self.op.take().expect("an operation is under way");
+        Ok((slot, self.caller.call(op).await.err()))
+    }
+}
+
+/// What a lane does until the run ends.
+struct Driver<'a> {
+    shared: &'a Shared,
+    workload: Workload,
+    /// By slot: when the operation under way began, or was due.
+    began: Vec<Option<Instant>>,
+    free: Vec<usize>,
+    /// When the next one is due, if that is known and still to come.
+    due: Option<Instant>,
+    /// Nothing will be due any more.
+    over: bool,
+    tally: Tally,
+}
+
+impl Driver<'_> {
+    /// When to begin the next operation: now in a closed loop; `None` if that is still to come, or
+    /// never.
+    fn begins(&mut self) -> Option<Instant> {
+        let shared = self.shared;
+        let Some(pace) = &shared.pace else { return Some(now()) };
+        if self.due.is_none() && !self.over {
+            self.due = pace.take();
+            self.over = self.due.is_none();
+        }
+        self.due.take_if(|due| *due <= now())
+    }
+
+    async fn start(&mut self, lane: &mut impl Lane) -> anyhow::Result<()> {
+        let mut started = false;
+        while let Some(slot) = self.free.last().copied() {
+            let Some(began) = self.begins() else { break };
+            self.free.pop();
+            self.began[slot] = Some(began);
+            lane.start(slot, self.workload.next()).await?;
+            started = true;
+        }
+        if started { lane.flush().await } else { Ok(()) }
+    }
+
+    fn answered(&mut self, (slot, failed): Answered) -> anyhow::Result<()> {
+        let began = self.began.get_mut(slot).and_then(Option::take);
+        let began = began.ok_or_else(|| anyhow::anyhow!("an answer nobody waits for"))?;
+        self.free.push(slot);
+        self.shared.count(&mut self.tally, began, failed);
+        Ok(())
+    }
+}
+
+/// Keeps up to `slots` operations of `workload` under way until the run ends.
+pub async fn drive(
+    mut lane: impl Lane,
+    slots: usize,
+    workload: Workload,
+    shared: &Shared,
+) -> anyhow::Result<Tally> {
+    let (began, free) = (vec![None; slots], (0..slots).collect());
+    let tally = Tally::new();
+    let mut driver = Driver { shared, workload, began, free, due: None, over: false, tally };
+    while !shared.stopped() {
+        driver.start(&mut lane).await?;
+        let nap = now() + NAP;
+        if driver.free.len() == slots {
+            // Only at a rate is there ever nothing under way.
+            if driver.over {
+                break;
+            }
+            tokio::time::sleep_until(driver.due.map_or(nap, |due| due.min(nap))).await;
+            continue;
+        }
+        let until = match driver.due {
+            Some(due) if !driver.free.is_empty() => due,
+            _ => shared.give_up_at.max(now()) + NAP,
+        };
+        let answered = tokio::select! { biased;
+            answered = lane.next() => answered?,
+            () = tokio::time::sleep_until(until) => {
+                if now() >= shared.give_up_at {
+                    break;
+                }
+                continue;
+            }
+        };
+        driver.answered(answered)?;
+        while let Some(answered) = lane.ready()? {
+            driver.answered(answered)?;
+        }
+    }
+    let Driver { began, due, mut tally, .. } = driver;
+    for due in began.into_iter().chain([due]).flatten() {
+        shared.unanswered(&mut tally, due);
+    }
+    Ok(tally)
+}
+
+/// Sets each of the keys `numbers` once, so that reads find something.
+pub async fn fill(
+    mut lane: impl Lane,
+    slots: usize,
+    mut workload: Workload,
+    mut numbers: impl Iterator<Item = u64>,
+) -> anyhow::Result<()> {
+    let mut free: Vec<usize> = (0..slots).collect();
+    loop {
+        while !free.is_empty()
+            && let Some(number) = numbers.next()
+        {
+            let slot = free.pop().expect("looked at above");
+            lane.start(slot, workload.set(number)).await?;
+        }
+        lane.flush().await?;
+        if free.len() == slots {
+            return Ok(());
+        }
+        let (slot, failed) = lane.next().await?;
+        if let Some(failure) = failed {
+            anyhow::bail!("cannot fill the keys: {failure}");
+        }
+        free.push(slot);
+    }
+}

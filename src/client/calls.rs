@@ -1,0 +1,195 @@
+//! The client, and the way of one operation through its attempts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::attempts::{Attempts, Next};
+use super::error::{Error, Failure};
+use super::node::Node;
+use super::options::Options;
+use super::router::{Choice, Router};
+use super::sessions::Sessions;
+use crate::pb::pipeline_request::Operation;
+use crate::pb::pipeline_response::Result as Answer;
+use crate::types::Slot;
+use crate::types::clock::{Instant, now};
+use crate::types::task;
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub options: Options,
+    pub router: Arc<Router>,
+    pub sessions: Sessions,
+    /// Ends the task that keeps the table fresh.
+    _fresh: DropGuard,
+}
+
+/// A client of one cluster. Cheap to clone; clones share connections and sessions. It lives on the
+/// runtime of tokio it was made on.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(super) inner: Arc<Inner>,
+    pub(super) deadline: Duration,
+}
+
+/// What a client has done so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stats {
+    /// Attempts sent, or tried to.
+    pub attempts: u64,
+    /// Those of them that followed one that failed.
+    pub retries: u64,
+    /// Reads that were asked for at a second node.
+    pub hedges: u64,
+    /// Times the routing table was looked at.
+    pub refreshes: u64,
+    /// Version of the routing table; 0 if the cluster has not formed yet.
+    pub epoch: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub operation: Operation,
+    pub slot: Slot,
+    pub write: bool,
+    /// Any replica may answer.
+    pub any: bool,
+}
+
+impl Client {
+    /// Learns the routing table from a seed. A cluster that has not formed yet is no error;
+    /// operations wait for it until their deadline.
+    ///
+    /// # Errors
+    /// If an option makes no sense, or no seed answers: each is asked once.
+    pub async fn connect(options: Options) -> Result<Client, Error> {
+        options.check().map_err(|problem| Error::rejected("invalid_argument", problem))?;
+        let router = Router::new(options.clone())?;
+        router.refresh().await.map_err(|failure| {
+            let seeds = options.seeds.join(", ");
+            let message = format!("no seed of {seeds} answers: {}", failure.message);
+            Error { retry_after: failure.retry_after, ..Error::rejected("unreachable", message) }
+        })?;
+        let cancel = CancellationToken::new();
+        task::spawn("client routing", Arc::clone(&router).keep_fresh(cancel.clone()));
+        let deadline = options.deadline;
+        let sessions = Sessions::default();
+        let inner = Inner { options, router, sessions, _fresh: cancel.drop_guard() };
+        Ok(Client { inner: Arc::new(inner), deadline })
+    }
+
+    /// The same client with another deadline for each operation, attempts and pauses together.
+    #[must_use]
+    pub fn within(&self, deadline: Duration) -> Client {
+        Client { deadline, ..self.clone() }
+    }
+
+    /// What was done so far, by all clones.
+    pub fn stats(&self) -> Stats {
+        let counts = &self.inner.router.counts;
+        let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        Stats {
+            attempts: load(&counts.attempts),
+            retries: load(&counts.retries),
+            hedges: load(&counts.hedges),
+            refreshes: load(&counts.refreshes),
+            epoch: self.inner.router.table().epoch,
+        }
+    }
+
+    /// Takes an operation through its attempts. `prefer_other` sends the first of them to a node
+    /// that would not be the first choice.
+    pub(super) async fn run(&self, task: Task, prefer_other: bool) -> Result<Answer, Error> {
+        let Inner { options, router, .. } = &*self.inner;
+        let ends = now() + self.deadline;
+        let mut attempts = Attempts::new(task.write, options);
+        let mut follow: Option<Choice> = None;
+        let mut avoid: Option<Arc<Node>> = None;
+        if prefer_other {
+            avoid = router.pick(task.slot, task.any, None).map(|choice| choice.node);
+        }
+        loop {
+            let pick = || router.pick(task.slot, task.any, avoid.as_deref());
+            let choice = follow.take().or_else(pick);
+            let failure = match &choice {
+                None => Failure::silent(false, "every node is left alone for a while"),
+                Some(choice) => {
+                    let until = ends.min(now() + options.attempt);
+                    match self.attempt(choice, &task, until, attempts.made()).await {
+                        Ok(answer) => return Ok(answer),
+                        Err(failure) => failure,
+                    }
+                }
+            };
+            let silent = failure.silent || failure.reason == "too_stale";
+            match attempts.failed(failure, rand::random()) {
+                Next::Answer(error) => return Err(error),
+                Next::Follow(id, address) => follow = router.hinted(task.slot, id, &address),
+                Next::Pause(pause) => {
+                    if now() + pause >= ends {
+                        return Err(attempts.out_of_time());
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            // Who answered may be asked again; who was silent only if there is nobody else.
+            avoid = choice.filter(|_| silent).map(|choice| choice.node);
+        }
+    }
+
+    async fn attempt(
+        &self,
+        choice: &Choice,
+        task: &Task,
+        until: Instant,
+        made: u32,
+    ) -> Result<Answer, Failure> {
+        let router = &self.inner.router;
+        router.counts.attempts.fetch_add(1, Ordering::Relaxed);
+        if made > 0 {
+            router.counts.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        match choice.node.call(task.operation.clone(), until).await {
+            Ok((answer, epoch)) => {
+                router.saw_epoch(epoch);
+                Ok(answer)
+            }
+            Err(failure) => {
+                router.failed(task.slot, choice, &failure);
+                let message = format!("{}: {}", choice.node.address, failure.message);
+                Err(Failure { message, ..failure })
+            }
+        }
+    }
+
+    /// Takes a read through its attempts, at two nodes if the first is slow: the tail at scale
+    /// (Dean and Barroso, 2013).
+    pub(super) async fn run_read(&self, task: Task) -> Result<Answer, Error> {
+        let Some(after) = self.inner.options.hedge_after else {
+            return self.run(task, false).await;
+        };
+        let first = self.run(task.clone(), false);
+        tokio::pin!(first);
+        tokio::select! { biased;
+            result = &mut first => return result,
+            () = tokio::time::sleep(after) => {}
+        }
+        self.inner.router.counts.hedges.fetch_add(1, Ordering::Relaxed);
+        let second = self.run(task, true);
+        tokio::pin!(second);
+        tokio::select! { biased;
+            result = &mut first => match result {
+                Ok(answer) => Ok(answer),
+                Err(_) => second.await,
+            },
+            result = &mut second => match result {
+                Ok(answer) => Ok(answer),
+                Err(_) => first.await,
+            },
+        }
+    }
+}

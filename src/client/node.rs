@@ -1,0 +1,210 @@
+//! One node: its connections, and whether it is left alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
+
+use super::breaker::Breaker;
+use super::error::{Error, Failure};
+use super::lane::Lane;
+use super::options::{Door, Options};
+use crate::pb;
+use crate::pb::cache_service_client::CacheServiceClient;
+use crate::pb::pipeline_request::Operation;
+use crate::pb::pipeline_response::Result as Answer;
+use crate::types::clock::{Instant, now};
+
+/// How often a silent connection is asked for a sign of life, and how long that may take. Servers
+/// of gRPC do not like to be asked more often.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An answer, and the epoch of the routing table of who gave it.
+pub(super) type Answered = (Answer, u64);
+
+#[derive(Debug)]
+struct Connection {
+    client: CacheServiceClient<Channel>,
+    /// Not async: looked at.
+    lane: Mutex<Option<Arc<Lane>>>,
+    /// Async: held while a stream is opened, so that one caller does it and the others wait.
+    opening: tokio::sync::Mutex<()>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// `host:port`.
+    pub address: String,
+    door: Door,
+    in_flight_max: usize,
+    connections: Vec<Connection>,
+    turn: AtomicUsize,
+    /// Not async: held for a comparison.
+    breaker: Mutex<Breaker>,
+}
+
+impl Node {
+    /// Connects when it is first used, and again after each failure. Needs a runtime of tokio.
+    pub fn new(address: &str, options: &Options) -> Result<Arc<Node>, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"));
+        let endpoint = endpoint.map_err(|error| {
+            Error::rejected("invalid_argument", format!("{address} is not an address: {error}"))
+        })?;
+        let endpoint = endpoint
+            .connect_timeout(options.attempt)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        let connection = |_| Connection {
+            client: CacheServiceClient::new(endpoint.connect_lazy()),
+            lane: Mutex::new(None),
+            opening: tokio::sync::Mutex::new(()),
+        };
+        Ok(Arc::new(Node {
+            address: address.to_owned(),
+            door: options.door,
+            in_flight_max: options.in_flight_max,
+            connections: (0..options.connections).map(connection).collect(),
+            turn: AtomicUsize::new(0),
+            breaker: Mutex::new(Breaker::new(options.breaker_failures, options.breaker_open)),
+        }))
+    }
+
+    /// Whether the node may be asked now; see [`Breaker::allows`].
+    pub fn allows(&self) -> bool {
+        self.breaker.lock().allows(now())
+    }
+
+    /// Takes note of how a call ended. True if the node is left alone from now on.
+    fn note(&self, failure: Option<&Failure>) -> bool {
+        let mut breaker = self.breaker.lock();
+        match failure {
+            Some(failure) if failure.silent => breaker.silent(now()),
+            _ => {
+                breaker.answered();
+                false
+            }
+        }
+    }
+
+    fn connection(&self) -> &Connection {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        &self.connections[turn % self.connections.len()]
+    }
+
+    /// One attempt of an operation.
+    pub async fn call(&self, operation: Operation, until: Instant) -> Result<Answered, Failure> {
+        let result = match self.door {
+            Door::Pipeline => {
+                self.connection().pipeline(operation, until, self.in_flight_max).await
+            }
+            Door::Unary => self.connection().unary(operation, until).await,
+        };
+        let opened = self.note(result.as_ref().err());
+        if opened {
+            tracing::debug!(node = self.address, "does not answer; left alone for a while");
+        }
+        result
+    }
+
+    /// The routing table as this node knows it.
+    pub async fn routing(
+        &self,
+        known_epoch: u64,
+        until: Instant,
+    ) -> Result<pb::RoutingResponse, Failure> {
+        let mut client = self.connection().client.clone();
+        let call = client.routing(pb::RoutingRequest { known_epoch });
+        let result = match tokio::time::timeout_at(until, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(Failure::of_status(&status)),
+            Err(_) => Err(Failure::silent(true, "no answer in time")),
+        };
+        self.note(result.as_ref().err());
+        result.map_err(|failure| Failure {
+            message: format!("{}: {}", self.address, failure.message),
+            ..failure
+        })
+    }
+}
+
+impl Connection {
+    async fn pipeline(
+        &self,
+        operation: Operation,
+        until: Instant,
+        in_flight_max: usize,
+    ) -> Result<Answered, Failure> {
+        let lane = self.lane(until, in_flight_max).await?;
+        let reply = lane.call(operation, until).await?;
+        match reply.result {
+            Some(Answer::Failure(failure)) => Err(Failure::of_failure(failure)),
+            Some(answer) => Ok((answer, reply.routing_epoch)),
+            None => Err(Failure::bad_answer("an answer without a result")),
+        }
+    }
+
+    /// The stream, opened if there is none that lives.
+    async fn lane(&self, until: Instant, in_flight_max: usize) -> Result<Arc<Lane>, Failure> {
+        let living = || self.lane.lock().clone().filter(|lane| lane.lives());
+        if let Some(lane) = living() {
+            return Ok(lane);
+        }
+        let open = async {
+            let _turn = self.opening.lock().await;
+            if let Some(lane) = living() {
+                return Ok(lane);
+            }
+            let opened = Lane::open(self.client.clone(), in_flight_max).await;
+            let lane = opened.map(Arc::new).map_err(|status| Failure {
+                // Whatever became of the stream, no operation was on it.
+                outcome: crate::types::Outcome::Rejected,
+                ..Failure::of_status(&status)
+            })?;
+            *self.lane.lock() = Some(Arc::clone(&lane));
+            Ok(lane)
+        };
+        match tokio::time::timeout_at(until, open).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::silent(false, "no connection in time")),
+        }
+    }
+
+    async fn unary(&self, operation: Operation, until: Instant) -> Result<Answered, Failure> {
+        let mut client = self.client.clone();
+        let call = async {
+            Ok::<_, tonic::Status>(match operation {
+                Operation::Set(message) => {
+                    answered(client.set(within(message, until)).await?, Answer::Set)
+                }
+                Operation::Get(message) => {
+                    answered(client.get(within(message, until)).await?, Answer::Get)
+                }
+                Operation::Delete(message) => {
+                    answered(client.delete(within(message, until)).await?, Answer::Delete)
+                }
+            })
+        };
+        match tokio::time::timeout_at(until, call).await {
+            Ok(result) => result.map_err(|status| Failure::of_status(&status)),
+            Err(_) => Err(Failure::silent(true, "no answer in time")),
+        }
+    }
+}
+
+fn within<T>(message: T, until: Instant) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(until.saturating_duration_since(now()));
+    request
+}
+
+fn answered<A>(response: tonic::Response<A>, wrap: impl FnOnce(A) -> Answer) -> Answered {
+    let epoch = response.metadata().get("raftcache-epoch").and_then(|text| text.to_str().ok());
+    let epoch = epoch.and_then(|text| text.parse().ok()).unwrap_or(0);
+    (wrap(response.into_inner()), epoch)
+}
