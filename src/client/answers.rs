@@ -84,6 +84,15 @@ pub struct Deleted {
     pub version: u64,
 }
 
+/// What a number has become.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// The sum.
+    pub value: i64,
+    /// Version the key has now.
+    pub version: u64,
+}
+
 /// A key that is there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
@@ -135,6 +144,12 @@ impl Read {
 impl From<pb::SetResponse> for Written {
     fn from(reply: pb::SetResponse) -> Self {
         Written { applied: reply.applied, version: reply.version }
+    }
+}
+
+impl From<pb::IncrementResponse> for Counted {
+    fn from(reply: pb::IncrementResponse) -> Self {
+        Counted { value: reply.value, version: reply.version }
     }
 }
 

@@ -42,7 +42,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use answers::{Deleted, Found, Read, Value, Written};
+pub use answers::{Counted, Deleted, Found, Read, Value, Written};
 pub use calls::{Client, Stats};
 pub use error::Error;
 pub use options::{Door, Options};

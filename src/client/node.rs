@@ -188,6 +188,11 @@ impl Connection {
                 Operation::Delete(message) => {
                     answered(client.delete(within(message, until)).await?, Answer::Delete)
                 }
+                Operation::Increment(message) => {
+                    answered(client.increment(within(message, until)).await?, Answer::Increment)
+                }
+                // The client asks for these only.
+                _ => return Err(tonic::Status::unimplemented("this client does not call it")),
             })
         };
         match tokio::time::timeout_at(until, call).await {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::answers::{Deleted, Found, Read, Value, Written};
+use super::answers::{Counted, Deleted, Found, Read, Value, Written};
 use super::calls::{Client, Task};
 use super::error::{Error, Failure};
 use super::requests::{DeleteOptions, GetOptions, Only, SetOptions};
@@ -136,11 +136,32 @@ impl Client {
             key_form: Some(pb::delete_request::KeyForm::KeyBytes(key)),
             condition: options.only.message(),
             request_id: Some(ticket.id()),
+            ..pb::DeleteRequest::default()
         };
         let operation = Operation::Delete(message);
         match self.run(Task { operation, slot, write: true, any: false }, false).await? {
             Answer::Delete(reply) => Ok(reply.into()),
             _ => Err(bad(Failure::bad_answer("another answer than that of a delete"))),
+        }
+    }
+
+    /// Adds to a whole number of 64 bits; a key that is not there counts from 0.
+    ///
+    /// # Errors
+    /// As [`Client::set`]; `not_integer` and `overflow` if the value or the sum is no such number.
+    pub async fn increment(&self, key: impl AsRef<[u8]>, delta: i64) -> Result<Counted, Error> {
+        let key = Bytes::copy_from_slice(key.as_ref());
+        let slot = slot_of(&key);
+        let ticket = self.ticket()?;
+        let message = pb::IncrementRequest {
+            key_form: Some(pb::increment_request::KeyForm::KeyBytes(key)),
+            delta,
+            request_id: Some(ticket.id()),
+        };
+        let operation = Operation::Increment(message);
+        match self.run(Task { operation, slot, write: true, any: false }, false).await? {
+            Answer::Increment(reply) => Ok(reply.into()),
+            _ => Err(bad(Failure::bad_answer("another answer than that of an increment"))),
         }
     }
 

@@ -14,7 +14,10 @@ use crate::leaders::client;
 use crate::process::until;
 use crate::turn;
 
-const COUNTERS: usize = 24;
+const COUNTERS: usize = 12;
+/// Counters that many writers share, and the writers of them all.
+const SHARED: usize = 6;
+const WRITERS: usize = 24;
 const KILLS: usize = 4;
 
 /// Position of the node that leads most shards.
@@ -54,6 +57,30 @@ async fn count(client: Client, counter: usize, done: Arc<AtomicU64>, stop: Arc<A
     acknowledged
 }
 
+fn shared_key(counter: usize) -> String {
+    format!("shared:{counter}")
+}
+
+/// Counts a counter up that others count up too; how often.
+async fn increment(
+    client: Client,
+    counter: usize,
+    done: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> u64 {
+    let mut acknowledged = 0;
+    let mut last = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let counted = client.increment(shared_key(counter), 1).await;
+        let counted = counted.unwrap_or_else(|error| panic!("{counter}: {error}"));
+        assert!(counted.value > last, "{counter}: {} after {last}", counted.value);
+        last = counted.value;
+        acknowledged += 1;
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    acknowledged
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_are_exact_while_their_leaders_are_killed() {
     let _turn = turn().await;
@@ -64,6 +91,12 @@ async fn counters_are_exact_while_their_leaders_are_killed() {
         .map(|counter| {
             let (done, stop) = (Arc::clone(&done), Arc::clone(&stop));
             spawn("counter", count(client.clone(), counter, done, stop))
+        })
+        .collect();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (done, stop) = (Arc::clone(&done), Arc::clone(&stop));
+            spawn("writer", increment(client.clone(), writer % SHARED, done, stop))
         })
         .collect();
     let more = async |what: &str, more: u64| {
@@ -87,6 +120,15 @@ async fn counters_are_exact_while_their_leaders_are_killed() {
     for (counter, task) in counters.into_iter().enumerate() {
         let acknowledged = task.await.unwrap().expect("no increment failed");
         assert_eq!(number(&client, counter).await.0, acknowledged, "{}", key(counter));
+        sum += acknowledged;
+    }
+    let mut counted = [0; SHARED];
+    for (writer, task) in writers.into_iter().enumerate() {
+        counted[writer % SHARED] += task.await.unwrap().expect("no increment failed");
+    }
+    for (counter, acknowledged) in counted.into_iter().enumerate() {
+        let value = client.increment(shared_key(counter), 0).await.unwrap().value;
+        assert_eq!(u64::try_from(value), Ok(acknowledged), "{}", shared_key(counter));
         sum += acknowledged;
     }
     println!("{sum} increments, each applied once; {:?}", client.stats());
