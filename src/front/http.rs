@@ -1,6 +1,6 @@
 //! The HTTP door: `/cache`, for programs and curl, and the pages for operators. See docs/http.md.
 //!
-//! A call comes in through [`cache`], [`batch`] or [`keys`]; [`asked`] reads its head and [`body`] what
+//! A call comes in through [`cache`], [`put`], [`batch`] or [`keys`]; [`asked`] reads its head and [`body`] what
 //! it brings; [`value`] and [`precondition`] translate; [`once`] makes a request id of its
 //! `Idempotency-Key`. What fails goes back as a [`problem`].
 
@@ -17,6 +17,7 @@ mod pages;
 mod path;
 mod precondition;
 pub mod problem;
+mod put;
 mod seconds;
 pub mod value;
 
@@ -69,7 +70,7 @@ pub fn router<S: Execute>(service: Arc<S>, limits: FrontLimits, metrics: &Arc<Me
         refused_gathers: metrics.refused.with_label_values(&["cluster_status"]),
     };
     let entry = || -> MethodRouter<Arc<Http<S>>> {
-        get(cache::get::<S>).put(cache::put::<S>).delete(cache::delete::<S>)
+        get(cache::get::<S>).put(put::put::<S>).delete(cache::delete::<S>)
     };
     Router::new()
         .route("/cache", get(keys::scan::<S>).delete(keys::flush::<S>))

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::cache::one_value;
+use super::put::one_value;
 use super::seconds;
 use super::value::{Text, given, of_base64};
 use crate::front::FrontLimits;
