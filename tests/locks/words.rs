@@ -1,5 +1,7 @@
 //! Every rpc against one real node: what goes in comes out, alone, in a pipeline and in a batch.
 
+#![allow(clippy::needless_update, reason = "some messages have only a key")]
+
 use raftcache::front::pb;
 use raftcache::front::pb::batch_operation::Operation as Part;
 use raftcache::front::pb::batch_result::Result as Done;
