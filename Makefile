@@ -16,6 +16,8 @@ DURABILITY ?= memory
 GRPC_PORT ?= 8080
 HTTP_PORT ?= 8081
 PEER_PORT ?= 9001
+# Port for clients of Redis of the first node; that of each next one is 1 more.
+RESP_PORT ?= 7001
 # Cargo profile of the cluster's binary: release or dev.
 PROFILE ?= release
 SHARDS ?= 16
@@ -84,6 +86,7 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	    echo "grpc = \"127.0.0.1:$$(($(GRPC_PORT) + 2 * id - 2))\""
 	    echo "http = \"127.0.0.1:$$(($(HTTP_PORT) + 2 * id - 2))\""
 	    echo "peer = \"127.0.0.1:$$(($(PEER_PORT) + id - 1))\""
+	    echo "resp = \"127.0.0.1:$$(($(RESP_PORT) + id - 1))\""
 	    echo "[cluster]"
 	    echo "seeds = [$${seeds%, }]"
 	    echo "expected_nodes = 3"
@@ -113,7 +116,7 @@ start-cluster: ## Start three nodes as background processes, wait until each is 
 	    fi
 	    sleep 0.2
 	  done
-	  echo "node $$id is ready: gRPC 127.0.0.1:$$(($(GRPC_PORT) + 2 * id - 2)), HTTP 127.0.0.1:$$(($(HTTP_PORT) + 2 * id - 2)), log $(RUN_DIR)/node$$id.log"
+	  echo "node $$id is ready: gRPC 127.0.0.1:$$(($(GRPC_PORT) + 2 * id - 2)), HTTP 127.0.0.1:$$(($(HTTP_PORT) + 2 * id - 2)), Redis 127.0.0.1:$$(($(RESP_PORT) + id - 1)), log $(RUN_DIR)/node$$id.log"
 	done
 
 stop-cluster: ## Stop the nodes that start-cluster started

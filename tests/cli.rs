@@ -90,7 +90,8 @@ impl Node {
         let addr = |at: usize| format!("127.0.0.1:{}", ports[at]);
         let child = Command::new(env!("CARGO_BIN_EXE_raftcache"))
             .args(["serve", "--node-id", "1", "--grpc", &addr(0), "--http", &addr(1)])
-            .args(["--peer", &addr(2), "--data-dir", dir.path().to_str().unwrap()])
+            .args(["--peer", &addr(2), "--resp", &addr(4)])
+            .args(["--data-dir", dir.path().to_str().unwrap()])
             .args(extra)
             .env_clear()
             .stdout(Stdio::null())
@@ -129,7 +130,7 @@ fn health_says(http: &str, code: i32, said: &str) {
 
 #[test]
 fn health_is_0_only_once_the_node_is_ready() {
-    let ports = ports::free_ports(4, 1);
+    let ports = ports::free_ports(5, 1);
     let http = format!("127.0.0.1:{}", ports[1]);
     let seeds = format!("127.0.0.1:{},127.0.0.1:{}", ports[2], ports[3]);
     let waits = ["--seeds", &seeds, "--expected-nodes", "2", "--replicas", "1"];

@@ -231,6 +231,14 @@ const RULES: &[(&str, &str)] = &[
     ("limits.queue_delay_target_ms", "0"),
     ("limits.queue_delay_interval_ms", "0"),
     ("limits.door_delay_target_ms", "0"),
+    ("limits.resp_arguments_max", "0"),
+    ("limits.resp_bulk_bytes_max", "1048576"),
+    ("limits.resp_request_bytes_max", "4194303"),
+    ("limits.resp_inline_bytes_max", "63"),
+    ("limits.resp_pipeline_max", "65537"),
+    ("limits.resp_output_bytes_max", "0"),
+    ("limits.resp_buffers_bytes_max", "16777215"),
+    ("resp.readonly_staleness_ms", "0"),
     ("limits.deadline_ms_default", "0"),
     ("limits.deadline_ms_default", "60001"),
     ("limits.deadline_ms_max", "600001"),
@@ -265,6 +273,7 @@ fn doors_must_not_share_a_port_and_wildcards_must_be_advertised() {
         invalid(&Sources { env: lone_node(), flags, ..Sources::default() })
     };
     assert_eq!(keys(&both("listen.http", "127.0.0.1:8080")), ["listen.http"]);
+    assert_eq!(keys(&both("listen.resp", "127.0.0.1:8080")), ["listen.resp"]);
     assert_eq!(keys(&both("listen.peer", "0.0.0.0:9001")), ["advertise.peer"]);
 
     let flags = vec![

@@ -67,6 +67,7 @@ async fn wait_formed(nodes: &[Served], out: &mut impl Write) -> anyhow::Result<(
 fn greet(configs: &[Config], out: &mut impl Write) -> std::io::Result<()> {
     let grpc = |i: usize| &configs[i % configs.len()].listen.grpc;
     let http = configs.first().map(|config| config.listen.http);
+    let resp = configs.first().map(|config| config.listen.resp);
     writeln!(out, "\nTalk to any node, for any key:\n")?;
     writeln!(
         out,
@@ -80,6 +81,9 @@ fn greet(configs: &[Config], out: &mut impl Write) -> std::io::Result<()> {
     )?;
     writeln!(out, "  raftcache set --addr {} greeting hello", grpc(0))?;
     writeln!(out, "  raftcache get --addr {} greeting", grpc(2))?;
+    if let Some(resp) = resp {
+        writeln!(out, "  redis-cli -p {} set test hello", resp.port())?;
+    }
     if let Some(http) = http {
         writeln!(out, "  raftcache status --addr {http}")?;
         writeln!(out, "  curl -s {http}/metrics | grep cache_")?;

@@ -26,9 +26,11 @@ struct Dev {
 impl Dev {
     async fn start(dir: &Path, name: &str) -> Dev {
         // Two apart, as dev counts them: gRPC on even places, HTTP on odd ones.
-        let ports = free_ports(9, 1);
+        let ports = free_ports(12, 1);
         let (grpc, http, peer) = (ports[0].to_string(), ports[1].to_string(), ports[6].to_string());
-        let args = ["dev", "--grpc-port", &grpc, "--http-port", &http, "--peer-port", &peer];
+        let resp = ports[9].to_string();
+        let doors = ["--grpc-port", &grpc, "--http-port", &http, "--resp-port", &resp];
+        let args = [&["dev", "--peer-port", &peer], &doors[..]].concat();
         let mut process = Process::start(name, dir, &args);
         let started = now();
         until("dev says that the cluster is ready", FORMS, async || {

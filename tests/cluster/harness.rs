@@ -38,6 +38,8 @@ pub struct Member {
     pub id: usize,
     pub grpc: String,
     pub http: String,
+    #[allow(dead_code, reason = "not every test binary speaks to this door")]
+    pub resp: String,
     config: PathBuf,
 }
 
@@ -67,24 +69,25 @@ impl ProcessCluster {
     /// Writes the configurations; starts nothing.
     pub fn prepare(shape: Shape) -> ProcessCluster {
         let dir = tempfile::tempdir().unwrap();
-        let ports = free_ports(3 * shape.nodes, 1);
+        let ports = free_ports(4 * shape.nodes, 1);
         let addr = |port: u16| format!("127.0.0.1:{port}");
-        let seeds: Vec<String> = ports.chunks(3).map(|ports| addr(ports[2])).collect();
+        let seeds: Vec<String> = ports.chunks(4).map(|ports| addr(ports[2])).collect();
         let member = |(at, ports): (usize, &[u16])| {
             let id = at + 1;
             let config = dir.path().join(format!("node{id}.toml"));
             let (grpc, http, peer) = (addr(ports[0]), addr(ports[1]), addr(ports[2]));
+            let resp = addr(ports[3]);
             let data = dir.path().join(format!("data{id}"));
             let text = format!(
                 "durability = {:?}\n[node]\nid = {id}\nzone = \"zone{id}\"\ndata_dir = {data:?}\n\
-                 [listen]\ngrpc = {grpc:?}\nhttp = {http:?}\npeer = {peer:?}\n\
+                 [listen]\ngrpc = {grpc:?}\nhttp = {http:?}\npeer = {peer:?}\nresp = {resp:?}\n\
                  [cluster]\nseeds = {seeds:?}\nexpected_nodes = {}\nshards = {}\nreplicas = {}\n",
                 shape.durability, shape.nodes, shape.shards, shape.nodes
             );
             std::fs::write(&config, text).unwrap();
-            Member { id, grpc, http, config }
+            Member { id, grpc, http, resp, config }
         };
-        let members: Vec<Member> = ports.chunks(3).enumerate().map(member).collect();
+        let members: Vec<Member> = ports.chunks(4).enumerate().map(member).collect();
         let running = members.iter().map(|_| None).collect();
         ProcessCluster { members, running, mounts: Vec::new(), flags: shape.flags, dir }
     }

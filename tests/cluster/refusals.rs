@@ -19,7 +19,7 @@ async fn refused(flags: &[&str], said: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let listen: Vec<String> =
-        free_ports(3, 1).iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        free_ports(4, 1).iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let data = data.to_str().unwrap();
     let valid = [
         ("--node-id", "1"),
@@ -27,6 +27,7 @@ async fn refused(flags: &[&str], said: &[&str]) {
         ("--grpc", &listen[0]),
         ("--http", &listen[1]),
         ("--peer", &listen[2]),
+        ("--resp", &listen[3]),
         ("--expected-nodes", "1"),
         ("--replicas", "1"),
     ];
@@ -62,9 +63,12 @@ async fn a_port_in_use_is_named() {
     let _turn = turn().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
-    for (flag, key) in
-        [("--grpc", "listen.grpc"), ("--http", "listen.http"), ("--peer", "listen.peer")]
-    {
+    for (flag, key) in [
+        ("--grpc", "listen.grpc"),
+        ("--http", "listen.http"),
+        ("--peer", "listen.peer"),
+        ("--resp", "listen.resp"),
+    ] {
         refused(&[flag, &addr], &[key, &addr]).await;
     }
 }

@@ -78,7 +78,7 @@ impl Stack {
     pub fn build() -> Stack {
         let project = format!("raftcache-test-{:08x}", rand::random::<u32>());
         let image = format!("{project}:local");
-        let ports = free_ports(6, 1);
+        let ports = free_ports(9, 1);
         // Said here and not left to the defaults: a file .env of the user counts less than these.
         let own = [
             ("COMPOSE_PROJECT_NAME", project.as_str()),
@@ -88,11 +88,12 @@ impl Stack {
         ];
         let mut env: Vec<(String, String)> =
             own.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        for (i, pair) in ports.chunks(2).enumerate() {
-            env.push((format!("RAFTCACHE_GRPC_PORT_{}", i + 1), pair[0].to_string()));
-            env.push((format!("RAFTCACHE_HTTP_PORT_{}", i + 1), pair[1].to_string()));
+        for (i, doors) in ports.chunks(3).enumerate() {
+            for (name, port) in ["GRPC", "HTTP", "RESP"].iter().zip(doors) {
+                env.push((format!("RAFTCACHE_{name}_PORT_{}", i + 1), port.to_string()));
+            }
         }
-        let grpc = ports.chunks(2).map(|pair| format!("127.0.0.1:{}", pair[0])).collect();
+        let grpc = ports.chunks(3).map(|pair| format!("127.0.0.1:{}", pair[0])).collect();
         let dir = tempfile::tempdir().unwrap();
         let stack = Stack { env, project, image, dir, grpc };
         let run_dir = format!("RUN_DIR={}", stack.dir.path().display());

@@ -26,7 +26,9 @@ pub enum Reply {
 impl Reply {
     pub fn text(&self) -> &str {
         match self {
-            Reply::Simple(text) | Reply::Error(text) | Reply::Bulk(text) | Reply::Other(text) => text,
+            Reply::Simple(text) | Reply::Error(text) | Reply::Bulk(text) | Reply::Other(text) => {
+                text
+            }
             other => panic!("{other:?} is no text"),
         }
     }

@@ -9,6 +9,5 @@ mod nodes;
 #[path = "../support/ports.rs"]
 mod ports;
 mod routing;
-mod rust_client;
 mod session;
 mod transactions;

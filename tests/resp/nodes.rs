@@ -78,11 +78,15 @@ impl Nodes {
     pub async fn leader_at(&self, slot: Slot) -> usize {
         let mut found = None;
         self.until("a leader is agreed on", || {
-            let leaders: Vec<_> = self.served.iter().map(|served| {
-                let service = Arc::new(served.node().service().clone());
-                let shard: Option<ShardId> = service.table().owner(slot);
-                shard.and_then(|shard| service.leader(shard))
-            }).collect();
+            let leaders: Vec<_> = self
+                .served
+                .iter()
+                .map(|served| {
+                    let service = Arc::new(served.node().service().clone());
+                    let shard: Option<ShardId> = service.table().owner(slot);
+                    shard.and_then(|shard| service.leader(shard))
+                })
+                .collect();
             found = leaders[0].filter(|_| leaders.iter().all(|leader| *leader == leaders[0]));
             found.is_some()
         })

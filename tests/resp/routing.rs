@@ -73,7 +73,10 @@ async fn the_cluster_tells_who_leads_what() {
     let nodes = Nodes::start(3, |_| {}).await;
     nodes.leader_at(slot_of(b"k")).await;
     let mut client = nodes.client(0).await;
-    assert_eq!(client.ask("CLUSTER KEYSLOT {user}.x").await, Reply::Integer(i64::from(slot_of(b"user").0)));
+    assert_eq!(
+        client.ask("CLUSTER KEYSLOT {user}.x").await,
+        Reply::Integer(i64::from(slot_of(b"user").0))
+    );
     let id = client.ask("CLUSTER MYID").await;
     let text = client.ask("CLUSTER NODES").await;
     let lines: Vec<&str> = text.text().lines().collect();
@@ -84,7 +87,9 @@ async fn the_cluster_tells_who_leads_what() {
         .iter()
         .flat_map(|line| line.split(' ').skip(8))
         .map(|range| match range.split_once('-') {
-            Some((first, last)) => last.parse::<usize>().unwrap() + 1 - first.parse::<usize>().unwrap(),
+            Some((first, last)) => {
+                last.parse::<usize>().unwrap() + 1 - first.parse::<usize>().unwrap()
+            }
             None => 1,
         })
         .sum();
@@ -92,7 +97,11 @@ async fn the_cluster_tells_who_leads_what() {
     let info = client.ask("CLUSTER INFO").await;
     assert!(info.text().contains("cluster_state:ok\r\ncluster_slots_assigned:16384\r\n"));
     assert_eq!(client.ask("CLUSTER SHARDS").await.items().len(), 3);
-    assert_eq!(client.ask("WAIT 1 0").await, Reply::Integer(1), "of three, one other surely has it");
+    assert_eq!(
+        client.ask("WAIT 1 0").await,
+        Reply::Integer(1),
+        "of three, one other surely has it"
+    );
     // Keys of a slot, wherever it is led.
     let mut plain = nodes.client(1).await;
     for key in ["{tag}1", "{tag}2"] {

@@ -41,7 +41,9 @@ async fn a_watched_key_that_changed_stops_the_transaction() {
     for change in ["SET {t}k 2", "DEL {t}k", "EXPIRE {t}k 100", "FLUSHALL"] {
         assert_eq!(client.ask("SET {t}k 1").await, ok());
         assert_eq!(client.ask("WATCH {t}k {t}absent").await, ok());
-        let Reply::Simple(_) | Reply::Integer(1) = other.ask(change).await else { panic!("{change}") };
+        let (Reply::Simple(_) | Reply::Integer(1)) = other.ask(change).await else {
+            panic!("{change}")
+        };
         assert_eq!(client.ask("MULTI").await, ok());
         assert_eq!(client.ask("SET {t}k mine").await, queued());
         assert_eq!(client.ask("EXEC").await, Reply::Nil, "{change}");

@@ -5,6 +5,7 @@
 //! client that does not take its answers is read from no more once `resp_output_bytes_max` wait, so
 //! neither it nor a pipeline of a million commands makes the node hold more than that.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,11 +56,15 @@ impl<S: Execute> Connected<S> {
     pub(super) async fn serve(mut self) {
         let end = self.work().await;
         if let Ok(end) = end {
+            let mut refused = false;
             if let End::Refused(text) = end {
                 self.wire.output.put(RespValue::Error(text), self.session.protocol);
+                refused = true;
             }
             // A client that went away takes no farewell.
-            let _ = self.wire.close().await;
+            if self.wire.close().await.is_ok() && refused {
+                self.wire.linger().await;
+            }
         }
         self.set_busy(false);
     }
@@ -89,21 +94,24 @@ impl<S: Execute> Connected<S> {
                 continue;
             }
             self.set_busy(true);
-            let arrived = self.activity.read_at().max(since);
-            let activity = Some(&*self.activity);
-            let mut pipeline = Pipeline::new(&resp, &mut self.session, activity, arrived);
-            self.wire.during(pipeline.run(requests)).await?;
-            let replies = pipeline.into_output();
-            self.wire.output.append(replies);
-            since = now();
+            let mut requests = VecDeque::from(requests);
+            while !requests.is_empty() {
+                let arrived = self.activity.read_at().max(since);
+                let activity = Some(&*self.activity);
+                let mut pipeline = Pipeline::new(&resp, &mut self.session, activity, arrived);
+                self.wire.during(pipeline.run(&mut requests)).await?;
+                let replies = pipeline.into_output();
+                self.wire.output.append(replies);
+                since = now();
+                if let Some(end) = self.room().await? {
+                    return Ok(end);
+                }
+            }
             if let Some(fault) = fault {
                 return Ok(End::Refused(fault.reply()));
             }
             if self.session.leaving || resp.cancel.is_cancelled() {
                 return Ok(End::Done);
-            }
-            if let Some(end) = self.room().await? {
-                return Ok(end);
             }
         }
     }

@@ -112,7 +112,7 @@ fn queue<S: Execute>(
             command.name
         )),
         None if !commands::may_be_queued(command) => {
-            Some(format!("ERR Command '{}' not allowed inside a transaction", command.name))
+            Some("ERR Command not allowed inside a transaction".to_owned())
         }
         _ if queue.requests.len() >= limits.operations_max => {
             let max = limits.operations_max;

@@ -11,6 +11,7 @@ mod connection;
 mod dispatch;
 pub mod fault;
 pub mod options;
+mod pending;
 mod pipeline;
 pub mod plan;
 pub mod procedure;

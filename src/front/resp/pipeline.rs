@@ -5,11 +5,13 @@
 //! A command that is an operation of its own, or must see what those before it did (`EXEC`, `WATCH`),
 //! waits for them. Replies leave in the order of the commands.
 
+use std::collections::{HashSet, VecDeque};
+
 use bytes::Bytes;
 
 use super::dispatch::{self, Turn};
-use super::fault::fault;
-use super::plan::{Plan, RenderAll, RenderOne};
+use super::pending::{Pending, lacking};
+use super::plan::Plan;
 use super::serve::Resp;
 use super::session::Session;
 use super::transaction;
@@ -37,18 +39,11 @@ pub(super) struct Pipeline<'a, S> {
 
 /// A command that was taken up.
 struct Slot {
-    reply: Reply,
+    reply: Pending,
     /// What its client spoke then.
     protocol: Protocol,
     /// Its reply is not wanted.
     silent: bool,
-}
-
-/// How its reply comes about.
-enum Reply {
-    Done(RespValue),
-    One(RenderOne),
-    All(RenderAll),
 }
 
 impl<'a, S: Execute> Pipeline<'a, S> {
@@ -62,16 +57,24 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         Pipeline { resp, session, activity, arrived, steps, slots, output }
     }
 
-    /// Works on the commands, in order.
-    pub(super) async fn run(&mut self, requests: Vec<Vec<Bytes>>) {
-        for request in requests {
-            if self.session.leaving {
-                break;
-            }
+    /// Works on the commands, in order, until all are done or their replies take more than they may
+    /// before some are written.
+    pub(super) async fn run(&mut self, requests: &mut VecDeque<Vec<Bytes>>) {
+        let output_bytes_max = self.resp.door.limits.resp.output_bytes_max;
+        while let Some(request) = requests.pop_front() {
             self.session.begin();
             let turn = dispatch::take_up(self.resp, self.session, request);
             self.turn(turn).await;
             self.session.end();
+            if self.session.leaving {
+                requests.clear();
+            }
+            if self.slots.len() >= self.session.replies_together_max(output_bytes_max) {
+                self.flush().await;
+            }
+            if self.output.len() > output_bytes_max {
+                break;
+            }
         }
         self.flush().await;
     }
@@ -83,41 +86,42 @@ impl<'a, S: Execute> Pipeline<'a, S> {
 
     async fn turn(&mut self, turn: Turn) {
         let reply = match turn {
-            Turn::Reply(value) => Reply::Done(value),
-            Turn::Plan(Plan::Reply(value)) => Reply::Done(value),
+            Turn::Reply(value) => Pending::Done(value),
+            Turn::Plan(Plan::Reply(value)) => Pending::Done(value),
             Turn::Plan(Plan::Step { step, render }) => {
                 self.steps.push(step);
-                Reply::One(render)
+                Pending::One(render)
             }
             Turn::Plan(Plan::Steps { steps, render }) => {
+                let count = steps.len();
                 self.steps.extend(steps);
-                Reply::All(render)
+                Pending::All(render, count)
             }
             Turn::Plan(Plan::Operation { operation, render }) => {
                 self.flush().await;
-                Reply::Done(render(self.execute(operation).await))
+                Pending::Done(render(self.execute(operation).await))
             }
             Turn::Plan(Plan::Procedure(procedure)) => {
                 self.flush().await;
                 let call = self.call();
-                Reply::Done(Box::pin(procedure.run(&self.resp.door, call)).await)
+                Pending::Done(Box::pin(procedure.run(&self.resp.door, call)).await)
             }
             Turn::Switch(switch) => {
                 self.flush().await;
-                Reply::Done(switch(self.session))
+                Pending::Done(switch(self.session))
             }
             Turn::Watch(keys) => {
                 self.flush().await;
-                Reply::Done(Box::pin(transaction::watch(self, keys)).await)
+                Pending::Done(Box::pin(transaction::watch(self, keys)).await)
             }
             Turn::Exec => {
                 self.flush().await;
-                Reply::Done(Box::pin(transaction::exec(self)).await)
+                Pending::Done(Box::pin(transaction::exec(self)).await)
             }
             Turn::Sleep(time) => {
                 self.flush().await;
                 tokio::time::sleep(time).await;
-                Reply::Done(RespValue::OK)
+                Pending::Done(RespValue::OK)
             }
         };
         let (protocol, silent) = (self.session.protocol, self.session.is_silent());
@@ -129,17 +133,17 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         let steps = std::mem::take(&mut self.steps);
         let results = if steps.is_empty() { Vec::new() } else { self.run_steps(steps).await };
         let mut results = results.into_iter();
+        let (slots, before) = (self.slots.len(), self.output.len());
         for Slot { reply, protocol, silent } in self.slots.drain(..) {
-            let value = match reply {
-                Reply::Done(value) => value,
-                Reply::One(render) => render(results.next().unwrap_or_else(|| Err(lacking()))),
-                Reply::All(render) => render(&mut results),
-            };
+            let value = reply.show(&mut results);
             if !silent {
                 self.output.put(value, protocol);
             }
         }
         assert_eq!(results.len(), 0, "each result belongs to a command");
+        if slots > 0 {
+            self.session.replied(slots, self.output.len() - before);
+        }
     }
 
     /// One result for each step, in order.
@@ -148,12 +152,19 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         let mut steps = steps.into_iter().peekable();
         while steps.peek().is_some() {
             let part = self.take_part(&mut steps);
-            let count = part.len();
+            let (first, count) = (results.len(), part.len());
+            let again = shows(&part);
             match self.execute(self.together(part)).await {
                 Ok(Response::Multi(all)) if count > 1 => results.extend(all),
                 Ok(one) if count == 1 => results.push(Ok(one)),
                 Ok(_) => results.extend((0..count).map(|_| Err(lacking()))),
                 Err(error) => results.extend((0..count).map(|_| Err(error.clone()))),
+            }
+            for (at, step) in again {
+                let result = results.get_mut(first + at);
+                if let Some(Err(Error { reason: Reason::ReplyTooLarge { .. }, .. })) = result {
+                    results[first + at] = self.execute(self.together(vec![step])).await;
+                }
             }
         }
         results
@@ -201,15 +212,17 @@ impl<'a, S: Execute> Pipeline<'a, S> {
     }
 }
 
-/// Results are as many as steps; if they were not, nobody could say whose are missing.
-pub(super) fn lacking() -> Error {
-    Reason::Internal { detail: "a result is missing".to_owned() }.into()
-}
-
-/// The reply to an operation that was expected to answer something else.
-pub(super) fn odd(result: Result<Response, Error>) -> RespValue {
-    match result {
-        Ok(_) => fault(&lacking()),
-        Err(error) => fault(&error),
+/// Steps among writes that answer a value, and that no later step could disturb: their values together
+/// may be more than a request with writes may answer. Then those left out are done by themselves.
+fn shows(part: &[Step]) -> Vec<(usize, Step)> {
+    if part.len() < 2 || part.iter().all(|step| matches!(step, Step::Read(_))) {
+        return Vec::new();
     }
+    let (mut later, mut shows) = (HashSet::new(), Vec::new());
+    for (at, step) in part.iter().enumerate().rev() {
+        if later.insert(step.key().map(|key| &key[..])) && step.shown_key().is_some() {
+            shows.push((at, step.clone()));
+        }
+    }
+    shows
 }

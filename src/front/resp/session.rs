@@ -31,7 +31,12 @@ pub(super) struct Session {
     pub(super) replies: Replies,
     /// It said `QUIT`.
     pub(super) leaving: bool,
+    /// How long its replies are, as far as those so far tell.
+    reply_bytes: usize,
 }
+
+/// What a reply is taken for before there was one, bytes.
+const REPLY_BYTES_FIRST: usize = 128 * 1024;
 
 /// Commands that wait for `EXEC`.
 #[derive(Debug, Default)]
@@ -67,6 +72,7 @@ impl Session {
             watches: Vec::new(),
             replies: Replies::All,
             leaving: false,
+            reply_bytes: REPLY_BYTES_FIRST,
         }
     }
 
@@ -107,6 +113,18 @@ impl Session {
         if let Some(queue) = &mut self.queue {
             queue.spoiled = true;
         }
+    }
+
+    /// How many replies may come about together so that they take about `bytes_max`. Nobody knows how
+    /// long values are before they are read.
+    pub(super) fn replies_together_max(&self, bytes_max: usize) -> usize {
+        (bytes_max / self.reply_bytes.max(1)).max(1)
+    }
+
+    /// So many replies took so many bytes.
+    pub(super) fn replied(&mut self, replies: usize, bytes: usize) {
+        let average = bytes / replies.max(1);
+        self.reply_bytes = average.max(self.reply_bytes / 2);
     }
 
     /// A command begins. True if its reply is not wanted.

@@ -210,6 +210,7 @@ pub const COMMANDS: &[Command] = commands! {
     "setrange" 4 ["write", "denyoom"] 1 1 1 "string" "Overwrite part of a string at key starting at the specified offset";
     "strlen" 2 ["readonly", "fast"] 1 1 1 "string" "Get the length of the value stored in a key";
     "substr" 4 ["readonly"] 1 1 1 "string" "Get a substring of the string stored at a key";
+    "time" 1 ["loading", "stale", "fast"] 0 0 0 "server" "Return the current server time";
     "touch" -2 ["readonly", "fast"] 1 -1 1 "generic" "Alters the last access time of a key(s). Returns the number of existing keys specified.";
     "ttl" 2 ["readonly", "fast"] 1 1 1 "generic" "Get the time to live for a key in seconds";
     "type" 2 ["readonly", "fast"] 1 1 1 "generic" "Determine the type stored at key";
@@ -222,13 +223,18 @@ pub const COMMANDS: &[Command] = commands! {
 /// The subcommands of all containers, in the order of their names.
 pub const SUBCOMMANDS: &[Command] = commands! {
     "client|getname" 2 ["noscript", "loading", "stale"] 0 0 0 "connection" "Get the current connection name";
+    "client|getredir" 2 ["noscript", "loading", "stale"] 0 0 0 "connection" "Get tracking notifications redirection client ID if any";
     "client|help" 2 ["loading", "stale"] 0 0 0 "connection" "Show helpful text about the different subcommands";
     "client|id" 2 ["noscript", "loading", "stale"] 0 0 0 "connection" "Returns the client ID for the current connection";
     "client|info" 2 ["noscript", "loading", "stale"] 0 0 0 "connection" "Returns information about the current client connection.";
     "client|list" -2 ["admin", "noscript", "loading", "stale"] 0 0 0 "connection" "Get the list of client connections";
     "client|no-evict" 3 ["admin", "noscript", "loading", "stale"] 0 0 0 "connection" "Set client eviction mode for the current connection";
+    "client|no-touch" 3 ["noscript", "loading", "stale"] 0 0 0 "connection" "Controls whether commands sent by the client affect the LRU/LFU of accessed keys";
+    "client|redirect" 3 ["noscript", "loading", "stale"] 0 0 0 "connection" "Whether this connection is told which node leads a key: MOVED, FORWARD or AUTO";
     "client|reply" 3 ["noscript", "loading", "stale"] 0 0 0 "connection" "Instruct the server whether to reply to commands";
+    "client|setinfo" 4 ["noscript", "loading", "stale"] 0 0 0 "connection" "Set client or connection specific info";
     "client|setname" 3 ["noscript", "loading", "stale"] 0 0 0 "connection" "Set the current connection name";
+    "client|tracking" -3 ["noscript", "loading", "stale"] 0 0 0 "connection" "Enable or disable server assisted client side caching support";
     "cluster|countkeysinslot" 3 ["stale"] 0 0 0 "cluster" "Return the number of local keys in the specified hash slot";
     "cluster|getkeysinslot" 4 ["stale"] 0 0 0 "cluster" "Return local key names in the specified hash slot";
     "cluster|help" 2 ["loading", "stale"] 0 0 0 "cluster" "Show helpful text about the different subcommands";
@@ -275,7 +281,7 @@ pub const NOT_HERE: &[&str] = &[
     "sadd", "save", "scard", "script", "sdiff", "sdiffstore", "setbit", "shutdown", "sinter",
     "sintercard", "sinterstore", "sismember", "slaveof", "slowlog", "smembers", "smismember",
     "smove", "sort", "sort_ro", "spop", "spublish", "srandmember", "srem", "sscan", "ssubscribe",
-    "subscribe", "sunion", "sunionstore", "sunsubscribe", "swapdb", "sync", "time", "unsubscribe",
+    "subscribe", "sunion", "sunionstore", "sunsubscribe", "swapdb", "sync", "unsubscribe",
     "xack", "xadd", "xautoclaim", "xclaim", "xdel", "xgroup", "xinfo", "xlen", "xpending", "xrange",
     "xread", "xreadgroup", "xrevrange", "xsetid", "xtrim", "zadd", "zcard", "zcount", "zdiff",
     "zdiffstore", "zincrby", "zinter", "zintercard", "zinterstore", "zlexcount", "zmpop", "zmscore",

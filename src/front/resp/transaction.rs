@@ -9,8 +9,9 @@ use bytes::Bytes;
 
 use super::dispatch::{self, Turn, tell_queued};
 use super::fault::fault;
-use super::pipeline::{Pipeline, lacking, odd};
-use super::plan::{Plan, RenderAll, RenderOne};
+use super::pending::{Pending, lacking, odd};
+use super::pipeline::Pipeline;
+use super::plan::Plan;
 use super::session::{Queue, Session};
 use super::table;
 use crate::codec::resp::value::RespValue;
@@ -80,13 +81,6 @@ pub(super) async fn watch<S: Execute>(
     RespValue::OK
 }
 
-/// How the reply to one queued command comes about.
-enum Part {
-    Done(RespValue),
-    One(RenderOne),
-    All(RenderAll),
-}
-
 /// `EXEC`.
 pub(super) async fn exec<S: Execute>(pipeline: &mut Pipeline<'_, S>) -> RespValue {
     let Some(queue) = pipeline.session.queue.take() else {
@@ -111,14 +105,7 @@ pub(super) async fn exec<S: Execute>(pipeline: &mut Pipeline<'_, S>) -> RespValu
             other => return odd(other),
         };
     }
-    let values = parts.into_iter().map(|part| match part {
-        Part::Done(value) => value,
-        Part::One(render) => match results.next() {
-            Some(result) => render(result),
-            None => fault(&lacking()),
-        },
-        Part::All(render) => render(&mut results),
-    });
+    let values = parts.into_iter().map(|part| part.show(&mut results));
     RespValue::Array(values.collect())
 }
 
@@ -127,29 +114,30 @@ fn part<S: Execute>(
     pipeline: &mut Pipeline<'_, S>,
     request: Vec<Bytes>,
     steps: &mut Vec<Step>,
-) -> Part {
+) -> Pending {
     let command = match table::resolve(&request) {
         Some(Ok(command)) => command,
-        Some(Err(error)) => return Part::Done(error),
-        None => return Part::Done(fault(&lacking())),
+        Some(Err(error)) => return Pending::Done(error),
+        None => return Pending::Done(fault(&lacking())),
     };
     match dispatch::now(pipeline.resp, pipeline.session, command, request) {
-        Turn::Reply(value) | Turn::Plan(Plan::Reply(value)) => Part::Done(value),
-        Turn::Switch(switch) => Part::Done(switch(pipeline.session)),
+        Turn::Reply(value) | Turn::Plan(Plan::Reply(value)) => Pending::Done(value),
+        Turn::Switch(switch) => Pending::Done(switch(pipeline.session)),
         Turn::Plan(Plan::Step { step, render }) => {
             steps.push(step);
-            Part::One(render)
+            Pending::One(render)
         }
         Turn::Plan(Plan::Steps { steps: more, render }) => {
+            let count = more.len();
             steps.extend(more);
-            Part::All(render)
+            Pending::All(render, count)
         }
         // Not queued in the first place.
         Turn::Plan(Plan::Operation { .. } | Plan::Procedure(_))
         | Turn::Watch(_)
         | Turn::Exec
         | Turn::Sleep(_) => {
-            Part::Done(RespValue::error("ERR the command cannot be part of a transaction here"))
+            Pending::Done(RespValue::error("ERR the command cannot be part of a transaction here"))
         }
     }
 }

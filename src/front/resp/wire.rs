@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
@@ -15,6 +16,10 @@ use crate::front::connection::Connection;
 const READ_BYTES_MIN: usize = 4 * 1024;
 /// And of one that fills it.
 const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a connection that was refused is read on, and how much.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// See the module's text.
 pub(super) struct Wire {
@@ -54,13 +59,18 @@ impl Wire {
     /// waiting nothing is read: whoever does not take answers is not asked for requests.
     pub(super) async fn next(&mut self, output_bytes_max: usize) -> io::Result<Event> {
         let full = self.output.len() > output_bytes_max;
+        let waited = !self.output.is_empty();
         poll_fn(|cx| {
             let wrote = self.poll_write(cx)?;
             if full {
                 let room = wrote.is_ready() || self.output.len() <= output_bytes_max;
                 return if room { Poll::Ready(Ok(Event::Room)) } else { Poll::Pending };
             }
-            self.poll_read(cx)
+            match self.poll_read(cx) {
+                // Everything was taken: the connection is idle from now on.
+                Poll::Pending if waited && wrote.is_ready() => Poll::Ready(Ok(Event::Room)),
+                read => read,
+            }
         })
         .await
     }
@@ -87,6 +97,23 @@ impl Wire {
     pub(super) async fn close(&mut self) -> io::Result<()> {
         self.drain().await?;
         poll_fn(|cx| Pin::new(&mut self.socket).poll_shutdown(cx)).await
+    }
+
+    /// Reads on for a while after `close` without a look at it: a socket that is closed with unread
+    /// bytes tells its peer so at once, and the last answer may get lost on the way.
+    pub(super) async fn linger(&mut self) {
+        self.input.clear();
+        let mut left = LINGER_BYTES_MAX;
+        let read_on = async {
+            while left > 0
+                && let Ok(read @ 1..) = self.socket.read_buf(&mut self.input).await
+            {
+                left = left.saturating_sub(read);
+                self.input.clear();
+            }
+        };
+        // Whoever still sends then has had the time to read.
+        let _ = tokio::time::timeout(LINGER, read_on).await;
     }
 
     /// Ready when nothing waits to be written.

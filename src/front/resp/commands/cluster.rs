@@ -16,7 +16,7 @@ use crate::core::slot::slot_of;
 use crate::core::table::{NodeInfo, RoutingTable};
 use crate::front::resp::dispatch::Turn;
 use crate::front::resp::fault::fault;
-use crate::front::resp::pipeline::odd;
+use crate::front::resp::pending::odd;
 use crate::front::resp::plan::Plan;
 use crate::front::resp::serve::Resp;
 use crate::front::resp::session::Session;
