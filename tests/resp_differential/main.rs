@@ -113,8 +113,8 @@ async fn what_is_left_out_differs_as_the_document_says() {
     let (long_key, long_value) = (format!("SET {} v", &long[..5_000]), format!("SET k {long}"));
     let cases = [
         ("SET  v", "ERR key: is empty; 1 to 4096 bytes are allowed"),
-        (&long_key, "ERR key: has 5000 bytes; at most 4096 are allowed"),
-        (&long_value, "ERR value: has 1048577 bytes; at most 1048576 are allowed"),
+        (long_key.as_str(), "ERR key: has 5000 bytes; at most 4096 are allowed"),
+        (long_value.as_str(), "ERR value: has 1048577 bytes; at most 1048576 are allowed"),
         ("SETRANGE k 1048576 v", "ERR string exceeds maximum allowed size (proto-max-bulk-len)"),
         ("SET k v EX 315360001", "ERR ttl: is 315360001000 ms; at most 315360000000 are allowed"),
         ("INCRBYFLOAT hex 0x10", "ERR value is not a valid float"),

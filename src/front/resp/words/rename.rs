@@ -5,11 +5,13 @@ use bytes::Bytes;
 use super::parse::{is, key, syntax, whole};
 use super::show;
 use crate::codec::resp::value::RespValue;
-use crate::front::resp::fault::NOT_INTEGER;
 use crate::front::resp::plan::{Context, Plan};
 use crate::front::resp::table;
 use crate::service::Response;
 use crate::types::{Command, Condition, CopyKey, Error, Reply, Step};
+
+/// Redis's text for the number of a database that is none of 32 bits.
+const NOT_INT: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
 
 /// `RENAME key newkey`, `RENAMENX key newkey`.
 pub fn rename(
@@ -48,7 +50,7 @@ pub fn copy(
         } else if is(word, "db") {
             let database = whole(words.next().ok_or_else(syntax)?)?;
             if i32::try_from(database).is_err() {
-                return Err(RespValue::error(NOT_INTEGER));
+                return Err(RespValue::error(NOT_INT));
             }
             if database != 0 {
                 return Err(RespValue::error("ERR DB index is out of range"));
@@ -69,6 +71,7 @@ pub fn copy(
 mod tests {
     use super::super::testkit::*;
     use super::*;
+    use crate::front::resp::fault::NOT_INTEGER;
     use crate::types::Version;
 
     fn condition(words: &[&str]) -> Condition {
@@ -88,7 +91,7 @@ mod tests {
         assert_eq!(error(&["copy", "a", "b", "over"]), "ERR syntax error");
         assert_eq!(error(&["copy", "a", "b", "db", "1"]), "ERR DB index is out of range");
         assert_eq!(error(&["copy", "a", "b", "db", "x"]), NOT_INTEGER);
-        assert_eq!(error(&["copy", "a", "b", "db", "4294967296"]), NOT_INTEGER);
+        assert_eq!(error(&["copy", "a", "b", "db", "4294967296"]), NOT_INT);
         let same = "ERR source and destination objects are the same";
         assert_eq!(error(&["copy", "a", "a"]), same);
     }
