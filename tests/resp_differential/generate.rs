@@ -4,6 +4,7 @@
 //! Redis allocate hundreds of megabytes are left out.
 
 use raftcache::front::resp::plan::keys;
+use raftcache::types::limits::KEY_BYTES_MAX;
 use raftcache::types::random::Random;
 
 use crate::client::Words;
@@ -87,7 +88,8 @@ impl Generator {
             self.break_up(&mut command);
         }
         let args: Vec<bytes::Bytes> = command.iter().map(|word| word.clone().into()).collect();
-        if keys(&args).iter().any(|key| key.is_empty()) {
+        // Those that Redis takes and this door does not.
+        if keys(&args).iter().any(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
             return Vec::new();
         }
         let name = command[0].to_ascii_lowercase();
