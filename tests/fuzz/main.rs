@@ -12,8 +12,8 @@
 mod grpc;
 mod http;
 mod records;
+mod resp;
 mod words;
-// The parser of RESP has its target in `resp.rs` of this directory once its door is merged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -99,10 +99,12 @@ async fn nginx_balances_and_sends_again_only_what_is_safe() {
 /// A key of the longest length, slashes, and the node's own word on what is too large.
 async fn paths_and_sizes_pass(http: &Caller) {
     let long = format!("/cache/{}", "%2f".repeat(4096));
-    for path in ["/cache/a%2Fb%00%ff", "/cache/%2E%2E", long.as_str()] {
+    for path in ["/cache/a%2Fb%01%ff", "/cache/%2E%2E", long.as_str()] {
         assert_eq!(http.put(path, &json!({ "value": path })).await.status, 201, "{path}");
         assert_eq!(http.get(path).await.json()["value"], path);
     }
+    // nginx takes no zero byte in a path; such keys go through batches.
+    assert_eq!(http.get("/cache/%00").await.status, 400);
     let large = http.call("PUT", "/cache/large", &[], vec![7_u8; (1 << 20) + 1]).await;
     large.is(413, "body_too_large");
     let most = http.call("PUT", "/cache/large", &[], vec![7_u8; 1 << 20]).await;
