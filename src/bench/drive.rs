@@ -98,7 +98,7 @@ impl Driver<'_> {
             let Some(began) = self.begins() else { break };
             self.free.pop();
             self.began[slot] = Some(began);
-            lane.start(slot, self.workload.next()).await?;
+            lane.start(slot, self.workload.draw()).await?;
             started = true;
         }
         if started { lane.flush().await } else { Ok(()) }
@@ -121,7 +121,7 @@ pub async fn drive(
     shared: &Shared,
 ) -> anyhow::Result<Tally> {
     let (began, free) = (vec![None; slots], (0..slots).collect());
-    let tally = Tally::new();
+    let tally = Tally::default();
     let mut driver = Driver { shared, workload, began, free, due: None, over: false, tally };
     while !shared.stopped() {
         driver.start(&mut lane).await?;

@@ -82,7 +82,7 @@ async fn one(target: &Target, options: &Options) -> anyhow::Result<Run> {
     let ended = now();
     let elapsed = ended.min(shared.give_up_at) - shared.measure_from;
     let elapsed = elapsed.max(options.duration);
-    let latencies = Tally::new().latencies;
+    let latencies = Tally::default().latencies;
     let (target, unsent) = (target.clone(), unsent(&shared, options));
     let mut run =
         Run { target, facts, elapsed, latencies, errors: 0, unsent, example: None, samples };
@@ -220,7 +220,7 @@ impl<'a> Crew<'a> {
                 let lanes = self.options.connections as u64;
                 let keys = (number..self.options.keys).step_by(lanes as usize);
                 task::spawn("bench filler", async move {
-                    drive::fill(lane, slots, workload, keys).await.map(|()| Tally::new())
+                    drive::fill(lane, slots, workload, keys).await.map(|()| Tally::default())
                 })
             }
         };

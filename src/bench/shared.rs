@@ -22,9 +22,9 @@ pub struct Tally {
     pub example: Option<String>,
 }
 
-impl Tally {
+impl Default for Tally {
     /// Nothing counted.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let latencies = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
             .expect("the bounds are constants that fit");
         Tally { latencies, errors: 0, example: None }

@@ -45,7 +45,7 @@ pub fn run(target: &str, operations: u64) -> Run {
         target,
         facts,
         elapsed: Duration::from_secs(10),
-        latencies: Tally::new().latencies,
+        latencies: Tally::default().latencies,
         errors: 0,
         unsent: 0,
         example: None,

@@ -53,7 +53,7 @@ impl Workload {
     }
 
     /// The next one.
-    pub fn next(&mut self) -> Op {
+    pub fn draw(&mut self) -> Op {
         let key = key(self.keys.next(&mut self.random));
         let read = self.random.unit() < self.reads;
         Op { key, value: (!read).then(|| self.value()) }
@@ -74,14 +74,14 @@ mod tests {
     fn shares_and_sizes_are_as_asked_for_and_repeat_by_the_seed() {
         let options = Options { reads: 0.9, sizes: Sizes { min: 10, max: 20 }, ..options() };
         let mut workload = Workload::new(&options, 3);
-        let ops: Vec<Op> = (0..20_000).map(|_| workload.next()).collect();
+        let ops: Vec<Op> = (0..20_000).map(|_| workload.draw()).collect();
         let writes: Vec<usize> =
             ops.iter().filter_map(|op| op.value.as_ref().map(Bytes::len)).collect();
         assert!((1_800..2_200).contains(&writes.len()), "{}", writes.len());
         assert_eq!((*writes.iter().min().unwrap(), *writes.iter().max().unwrap()), (10, 20));
         let mut again = Workload::new(&options, 3);
-        assert!(ops.iter().all(|op| *op == again.next()), "same seed, same operations");
+        assert!(ops.iter().all(|op| *op == again.draw()), "same seed, same operations");
         let mut other = Workload::new(&options, 4);
-        assert!(ops.iter().any(|op| *op != other.next()), "callers do not draw alike");
+        assert!(ops.iter().any(|op| *op != other.draw()), "callers do not draw alike");
     }
 }

@@ -49,7 +49,7 @@ fn get<S>(resp: &Resp<S>, patterns: &[Bytes]) -> RespValue {
 fn set<S>(resp: &Resp<S>, words: &[Bytes]) -> RespValue {
     let name = words.first().map(|word| shown(word)).unwrap_or_default();
     let known = settings(resp).iter().any(|(known, _)| known.eq_ignore_ascii_case(&name));
-    if !known || words.len() % 2 != 0 {
+    if !known || !words.len().is_multiple_of(2) {
         return RespValue::error(format!(
             "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
         ));

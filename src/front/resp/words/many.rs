@@ -62,7 +62,7 @@ fn sets(
     args: &[Bytes],
     context: &Context<'_>,
 ) -> Result<Vec<Step>, RespValue> {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         let name = command.name;
         return Err(RespValue::error(format!(
             "ERR wrong number of arguments for '{name}' command"
