@@ -7,7 +7,7 @@
 //! ```text
 //! F8  node, config,         the only place that wires; what an operator sets; the load generator.
 //!     telemetry, bench      The command line stands above them
-//! F7  front, client        doors: gRPC, HTTP. No semantics. Beside them, for programs that are no
+//! F7  front, client        doors: gRPC, HTTP, Redis. No semantics. Beside them, for programs that are no
 //!                          nodes: the client that knows the leaders
 //! F6  controller           observe, plan, drive one action at a time
 //! F5  service              the one entry of all doors: route, forward, admit
