@@ -95,7 +95,7 @@ async fn a_stall_shows_in_all_that_fell_due_meanwhile() {
     assert_eq!((paced.latencies.len(), paced.errors), (1_000, 0), "all that were due");
     let slow = paced.latencies.iter_recorded().filter(|v| v.value_iterated_to() > 100_000);
     let slow: u64 = slow.map(|v| v.count_since_last_iteration()).sum();
-    assert!((80..=105).contains(&slow), "{slow} of 1000 waited for more than 100 ms");
+    assert!((80..=130).contains(&slow), "{slow} of 1000 waited for more than 100 ms");
     assert!(paced.latencies.value_at_quantile(0.95) > 300_000);
 
     let closed = stalled(None).await;

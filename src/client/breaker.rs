@@ -56,6 +56,12 @@ impl Breaker {
         opens
     }
 
+    /// Nobody listens there: there is no point in finding out again and again.
+    pub fn unreachable(&mut self, now: Instant) -> bool {
+        self.failures = self.failures.max(self.failures_max - 1);
+        self.silent(now)
+    }
+
     fn open_time(&self) -> Duration {
         self.open * 2u32.pow(self.opened)
     }
@@ -89,6 +95,13 @@ mod tests {
         assert!(!breaker.allows(start + OPEN), "and only one");
         breaker.answered();
         assert!(breaker.allows(start + OPEN));
+    }
+
+    #[test]
+    fn opens_at_once_where_nobody_listens() {
+        let mut breaker = Breaker::new(3, OPEN);
+        assert!(breaker.unreachable(now()));
+        assert!(!breaker.allows(now()));
     }
 
     #[test]

@@ -92,6 +92,13 @@ impl Failure {
         }
     }
 
+    /// The stream ended before the operation was on it: the next attempt opens another, to the same
+    /// node as well.
+    pub fn ended() -> Self {
+        let lost = Failure::silent(false, "the stream has ended");
+        Failure { silent: false, ..lost }
+    }
+
     /// An answer that is none. It came from a node, so something may have been done.
     pub fn bad_answer(message: impl Into<String>) -> Self {
         let lost = Failure::silent(true, message);

@@ -86,12 +86,12 @@ impl Lane {
         match self.jobs.try_send(job) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => {
-                return Err(Failure::silent(false, "the stream has ended"));
+                return Err(Failure::ended());
             }
             Err(mpsc::error::TrySendError::Full(job)) => {
                 match tokio::time::timeout_at(until, self.jobs.send(job)).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(Failure::silent(false, "the stream has ended")),
+                    Ok(Err(_)) => return Err(Failure::ended()),
                     Err(_) => return Err(Failure::too_many("the queue to the node is full")),
                 }
             }
@@ -158,7 +158,7 @@ impl Requests {
         let mut waiting = self.shared.waiting.lock();
         if waiting.ended {
             drop(waiting);
-            drop(job.reply.send(Err(Failure::silent(false, "the stream has ended"))));
+            drop(job.reply.send(Err(Failure::ended())));
             return None;
         }
         let id = waiting.next_id;

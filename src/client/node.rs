@@ -16,6 +16,7 @@ use crate::pb;
 use crate::pb::cache_service_client::CacheServiceClient;
 use crate::pb::pipeline_request::Operation;
 use crate::pb::pipeline_response::Result as Answer;
+use crate::types::Outcome;
 use crate::types::clock::{Instant, now};
 
 /// How often a silent connection is asked for a sign of life, and how long that may take. Servers
@@ -84,6 +85,9 @@ impl Node {
     fn note(&self, failure: Option<&Failure>) -> bool {
         let mut breaker = self.breaker.lock();
         match failure {
+            Some(failure) if failure.silent && failure.outcome == Outcome::Rejected => {
+                breaker.unreachable(now())
+            }
             Some(failure) if failure.silent => breaker.silent(now()),
             _ => {
                 breaker.answered();
@@ -163,7 +167,7 @@ impl Connection {
             let opened = Lane::open(self.client.clone(), in_flight_max).await;
             let lane = opened.map(Arc::new).map_err(|status| Failure {
                 // Whatever became of the stream, no operation was on it.
-                outcome: crate::types::Outcome::Rejected,
+                outcome: Outcome::Rejected,
                 ..Failure::of_status(&status)
             })?;
             *self.lane.lock() = Some(Arc::clone(&lane));
