@@ -267,8 +267,8 @@ mod tests {
         named(Options { rate: Some(0.0), ..good.clone() }, "--rate");
         named(Options { callers: 0, ..good.clone() }, "--callers");
         named(Options { keys: 0, ..good.clone() }, "--keys");
-        named(Options { targets: Vec::new(), ..good.clone() }, "--target");
         let wrong = vec![Target { via: Via::Http, ..good.targets[0].clone() }];
-        named(Options { targets: wrong, ..good }, "--via");
+        named(Options { targets: wrong, ..good.clone() }, "--via");
+        named(Options { targets: Vec::new(), ..good }, "--target");
     }
 }

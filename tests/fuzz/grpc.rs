@@ -49,6 +49,7 @@ fn sets() {
         expiry: Some(Expiry::Ttl(pb::Ttl { seconds: 3, nanos: 500_000_000 })),
         condition: condition(pb::condition::Kind::IfVersion(7)),
         request_id: Some(pb::RequestId { session: vec![1; 16].into(), sequence: 9 }),
+        return_old: true,
     };
     let other = pb::SetRequest {
         key_form: Some(KeyForm::Key("key".to_owned())),
@@ -56,6 +57,7 @@ fn sets() {
         expiry: Some(Expiry::ExpireAtMs(1_700_000_000_000)),
         condition: condition(pb::condition::Kind::IfAbsent(true)),
         request_id: None,
+        return_old: false,
     };
     target("sets", vec![full, other], convert::set);
 }
@@ -77,6 +79,7 @@ fn deletes() {
         key_form: Some(pb::delete_request::KeyForm::KeyBytes(key())),
         condition: Some(pb::Condition { kind }),
         request_id: Some(pb::RequestId { session: vec![1; 16].into(), sequence: 9 }),
+        return_old: true,
     };
     target("deletes", vec![delete], convert::delete);
 }

@@ -252,6 +252,7 @@ fn cluster_records() {
         peer_addr: "10.0.0.1:9001".to_owned(),
         grpc_addr: "10.0.0.1:8080".to_owned(),
         http_addr: "10.0.0.1:8081".to_owned(),
+        resp_addr: "10.0.0.1:7001".to_owned(),
         zone: "a".to_owned(),
     };
     let register = RegisterNode { node: NodeId(300), info, incarnation: 2, logs_survive: true };
