@@ -281,7 +281,7 @@ mod tests {
             assert_eq!(decode_command(bytes.clone()), Ok(command));
             for len in 0..bytes.len() {
                 // What is cut off before the address is a record of the release before.
-                let older = bytes.len() == 35 && len == 31;
+                let older = bytes.len() == 39 && len == 35;
                 assert_eq!(decode_command(bytes.slice(..len)).is_ok(), older, "{len}");
             }
             let mut longer = BytesMut::from(&bytes[..]);

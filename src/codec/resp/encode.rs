@@ -324,7 +324,8 @@ mod tests {
         leaf.prop_recursive(3, 24, 5, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..5).prop_map(RespValue::Array),
-                proptest::collection::vec((inner.clone(), inner), 0..3).prop_map(RespValue::Map),
+                proptest::collection::vec(("[a-z]{1,8}".prop_map(RespValue::text), inner), 0..3)
+                    .prop_map(RespValue::Map),
             ]
         })
     }
