@@ -3,6 +3,9 @@
 use crate::client::Words;
 use crate::reply::Reply;
 
+/// Digits before the point that a number has here at most.
+const DIGITS_MAX: usize = 309;
+
 /// A difference: what it is called in the document, and whether it is this one.
 pub struct Exemption {
     /// A text that stands in `docs/resp.md`.
@@ -106,13 +109,15 @@ fn error_bytes(_: &Words, ours: &Reply, theirs: &Reply) -> bool {
     }
 }
 
-/// "exact sums": `INCRBYFLOAT` of Redis adds in the `long double` of its machine. Both answers are the
-/// same number but for its last digits; the caller puts theirs in the place of ours.
+/// "Exact sums": `INCRBYFLOAT` of Redis adds in the `long double` of its machine. Both answers are the
+/// same number but for its last digits, or theirs has more digits than ours may; the caller puts theirs
+/// in the place of ours.
 pub fn float_sum(command: &Words, ours: &Reply, theirs: &Reply) -> bool {
-    let number = |reply: &Reply| {
-        reply.bulk().and_then(|b| std::str::from_utf8(b).ok()).and_then(|t| t.parse::<f64>().ok())
-    };
-    let (Some(ours), Some(theirs)) = (number(ours), number(theirs)) else { return false };
-    let close = (ours - theirs).abs() <= 1e-12 * ours.abs().max(1e-3);
-    is(command, "incrbyfloat") && close
+    let text = |reply: &Reply| reply.bulk().and_then(|data| String::from_utf8(data.to_vec()).ok());
+    let Some(theirs) = text(theirs).filter(|_| is(command, "incrbyfloat")) else { return false };
+    if ours.error() == Some("ERR value is not a valid float") {
+        return theirs.len() > DIGITS_MAX;
+    }
+    let Some(ours) = text(ours).and_then(|text| text.parse::<f64>().ok()) else { return false };
+    theirs.parse::<f64>().is_ok_and(|theirs| (ours - theirs).abs() <= 1e-12 * ours.abs().max(1e-3))
 }
