@@ -82,10 +82,11 @@ impl Model {
         written.max(removed.unwrap_or(0)).max(self.flushed)
     }
 
-    pub(super) fn flush(&mut self, version: u64) {
+    pub(super) fn flush(&mut self, version: u64) -> Reply {
         self.entries.clear();
         self.order.clear();
         self.flushed = version;
+        Reply::Done
     }
 
     pub fn alive(&self, key: &[u8]) -> Option<&ModelEntry> {

@@ -5,9 +5,9 @@ use super::machine_model::{Model, ModelEntry};
 use crate::types::{Command, Fill, Lock, Refusal, Renew, Reply, Value, ValueKind, Version};
 
 impl Model {
-    /// What locks, fills, and values where a lock is are answered; `None` for all others.
-    pub(super) fn of_locks(&mut self, command: &Command, version: u64) -> Option<Reply> {
-        Some(match command {
+    /// What locks and fills are answered.
+    pub(super) fn of_locks(&mut self, command: &Command, version: u64) -> Reply {
+        match command {
             Command::Lock(lock) => self.lock(lock, version),
             Command::Renew(renew) => self.renew(renew),
             Command::Unlock(unlock) => match self.held(&unlock.key, &unlock.owner, unlock.token) {
@@ -18,15 +18,19 @@ impl Model {
                 }
             },
             Command::Fill(fill) => self.fill(fill, version),
-            _ if self.meets_a_lock(command) => Reply::Refused(Refusal::WrongKind),
-            _ => return None,
-        })
+            other => unreachable!("{} is none of them", other.name()),
+        }
     }
 
     /// Whether a command about values is about a key that is a lock, and is not refused for its size
     /// before that is seen.
     pub(super) fn meets_a_lock(&mut self, command: &Command) -> bool {
         let Some(key) = command.key() else { return false };
+        if let Command::Lock(_) | Command::Renew(_) | Command::Unlock(_) | Command::Fill(_) =
+            command
+        {
+            return false;
+        }
         if let Command::Copy(copy) | Command::Rename(copy) = command {
             self.reap(&copy.key);
             if !self.entries.contains_key(&copy.key[..]) {

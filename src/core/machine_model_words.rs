@@ -16,13 +16,10 @@ impl Model {
         if keys.any(|key| !self.owned.contains(slot_of(key))) {
             return Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(0) });
         }
-        if let Some(reply) = self.of_locks(command, version) {
-            return reply;
+        if self.meets_a_lock(command) {
+            return Reply::Refused(Refusal::WrongKind);
         }
         match command {
-            Command::Lock(_) | Command::Renew(_) | Command::Unlock(_) | Command::Fill(_) => {
-                unreachable!("they are answered above")
-            }
             Command::Set(set) => self.set(set, version, false),
             Command::GetSet(set) => self.set(set, version, true),
             Command::Delete(delete) => self.delete(delete, version, false),
@@ -78,10 +75,8 @@ impl Model {
                 while self.bytes() > self.bytes_max && self.evict_one() {}
                 Reply::Done
             }
-            Command::Flush => {
-                self.flush(version);
-                Reply::Done
-            }
+            Command::Flush => self.flush(version),
+            other => self.of_locks(other, version),
         }
     }
 
