@@ -151,6 +151,10 @@ impl Router {
 
     /// An attempt failed at a node: what is believed of the leader may be wrong.
     pub fn failed(&self, slot: Slot, choice: &Choice, failure: &Failure) {
+        if failure.leader.as_ref().is_some_and(|(_, address)| !address.is_empty()) {
+            // The hint is followed, and newer than what another node may believe.
+            return;
+        }
         let moved = matches!(failure.reason.as_str(), "not_leader" | "not_owner" | "stopping");
         if !failure.silent && !moved {
             return;
