@@ -27,7 +27,7 @@ const ROOMY_BYTES: u64 = 64 << 20;
 const TIGHT_BYTES: u64 = 8 << 20;
 
 fn machine(bytes_max: u64) -> Machine {
-    Machine::new(MachineConfig { bytes_max, hash_seed: 1, owned: SlotSet::all() })
+    Machine::new(MachineConfig { bytes_max, hash_seed: 1, versions_from: 0, owned: SlotSet::all() })
 }
 
 fn writes(random: &mut Random, count: usize) -> Vec<Write> {

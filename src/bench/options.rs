@@ -267,8 +267,9 @@ mod tests {
         named(Options { rate: Some(0.0), ..good.clone() }, "--rate");
         named(Options { callers: 0, ..good.clone() }, "--callers");
         named(Options { keys: 0, ..good.clone() }, "--keys");
-        let wrong = vec![Target { via: Via::Http, ..good.targets[0].clone() }];
-        named(Options { targets: wrong, ..good.clone() }, "--via");
+        let mut wrong = good.clone();
+        wrong.targets[0].via = Via::Http;
+        named(wrong, "--via");
         named(Options { targets: Vec::new(), ..good }, "--target");
     }
 }

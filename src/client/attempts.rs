@@ -146,6 +146,7 @@ mod tests {
             retryable,
             leader: None,
             silent: false,
+            unasked: false,
         }
     }
 

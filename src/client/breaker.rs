@@ -19,12 +19,14 @@ pub(super) struct Breaker {
     opened: u32,
     /// Nobody may try before.
     until: Option<Instant>,
+    /// A single attempt is under way, the first after the breaker was open.
+    probing: bool,
 }
 
 impl Breaker {
     /// Closed; opens after so many failures in a row, for so long at first.
     pub fn new(failures_max: u32, open: Duration) -> Self {
-        Breaker { failures_max, open, failures: 0, opened: 0, until: None }
+        Breaker { failures_max, open, failures: 0, opened: 0, until: None, probing: false }
     }
 
     /// Whether an attempt may be made now. Once the time is over a single one may, and the next only
@@ -34,6 +36,7 @@ impl Breaker {
             None => true,
             Some(until) if now < until => false,
             Some(_) => {
+                self.probing = true;
                 self.until = Some(now + self.open_time());
                 true
             }
@@ -43,12 +46,15 @@ impl Breaker {
     /// The node answered, whatever it said.
     pub fn answered(&mut self) {
         (self.failures, self.opened, self.until) = (0, 0, None);
+        self.probing = false;
     }
 
     /// It did not. True if that opened the breaker.
     pub fn silent(&mut self, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
-        let opens = self.failures >= self.failures_max && self.until.is_none_or(|at| at <= now);
+        let over = self.probing || self.until.is_none_or(|at| at <= now);
+        self.probing = false;
+        let opens = self.failures >= self.failures_max && over;
         if opens {
             self.until = Some(now + self.open_time());
             self.opened = (self.opened + 1).min(DOUBLINGS_MAX);
@@ -118,5 +124,15 @@ mod tests {
         assert_eq!(waits[0], OPEN);
         assert!(waits.is_sorted());
         assert_eq!(*waits.last().unwrap(), OPEN * 16);
+    }
+
+    #[test]
+    fn a_single_attempt_that_fails_at_once_opens_it_for_longer() {
+        let start = now();
+        let mut breaker = Breaker::new(1, OPEN);
+        assert!(breaker.silent(start));
+        assert!(breaker.allows(start + OPEN));
+        assert!(breaker.silent(start + OPEN));
+        assert_eq!(breaker.until(), Some(start + OPEN + 2 * OPEN));
     }
 }

@@ -60,6 +60,9 @@ pub(super) struct Task {
     pub any: bool,
 }
 
+/// Longest deadline of an operation; also keeps any number from overflowing the clock.
+const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3_600);
+
 impl Client {
     /// Learns the routing table from a seed. A cluster that has not formed yet is no error;
     /// operations wait for it until their deadline.
@@ -105,7 +108,7 @@ impl Client {
     /// that would not be the first choice.
     pub(super) async fn run(&self, task: Task, prefer_other: bool) -> Result<Answer, Error> {
         let Inner { options, router, .. } = &*self.inner;
-        let ends = now() + self.deadline;
+        let ends = now() + self.deadline.min(DEADLINE_MAX);
         let mut attempts = Attempts::new(task.write, options);
         let mut follow: Option<Choice> = None;
         let mut avoid: Option<Arc<Node>> = None;
@@ -113,6 +116,9 @@ impl Client {
             avoid = router.pick(task.slot, task.any, None).map(|choice| choice.node);
         }
         loop {
+            if attempts.made() > 0 && now() >= ends {
+                return Err(attempts.out_of_time());
+            }
             let pick = || router.pick(task.slot, task.any, avoid.as_deref());
             let choice = follow.take().or_else(pick);
             let failure = match &choice {
@@ -130,7 +136,7 @@ impl Client {
                 Next::Answer(error) => return Err(error),
                 Next::Follow(id, address) => follow = router.hinted(task.slot, id, &address),
                 Next::Pause(pause) => {
-                    if now() + pause >= ends {
+                    if pause >= ends.saturating_duration_since(now()) {
                         return Err(attempts.out_of_time());
                     }
                     tokio::time::sleep(pause).await;

@@ -67,7 +67,15 @@ pub(super) struct Failure {
     pub leader: Option<(u64, String)>,
     /// No answer came: the connection, or the node, is at fault.
     pub silent: bool,
+    /// Nobody was asked: it says nothing of the node.
+    pub unasked: bool,
 }
+
+/// Reason of a failure to reach a node at all.
+pub(super) const UNREACHABLE: &str = "unreachable";
+
+/// Longest pause that a node may ask for; also keeps any number from overflowing the clock.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// When the hint of a duration makes sense; the largest if it is out of range.
 fn duration(ttl: pb::Ttl) -> Duration {
@@ -79,7 +87,7 @@ impl Failure {
     /// Nothing came back. `sent` says whether the node may have got it.
     pub fn silent(sent: bool, message: impl Into<String>) -> Self {
         let (outcome, reason) =
-            if sent { (Outcome::Unknown, "lost") } else { (Outcome::Rejected, "unreachable") };
+            if sent { (Outcome::Unknown, "lost") } else { (Outcome::Rejected, UNREACHABLE) };
         Failure {
             outcome,
             reason: reason.to_owned(),
@@ -89,6 +97,7 @@ impl Failure {
             retryable: true,
             leader: None,
             silent: true,
+            unasked: false,
         }
     }
 
@@ -96,7 +105,13 @@ impl Failure {
     /// node as well.
     pub fn ended() -> Self {
         let lost = Failure::silent(false, "the stream has ended");
-        Failure { silent: false, ..lost }
+        Failure { silent: false, unasked: true, ..lost }
+    }
+
+    /// The time was over before the operation was handed to the connection.
+    pub fn too_late(message: impl Into<String>) -> Self {
+        let lost = Failure::silent(false, message);
+        Failure { silent: false, unasked: true, ..lost }
     }
 
     /// An answer that is none. It came from a node, so something may have been done.
@@ -108,7 +123,8 @@ impl Failure {
     /// The client has more in flight than it takes; nothing was sent.
     pub fn too_many(message: impl Into<String>) -> Self {
         let lost = Failure::silent(false, message);
-        Failure { reason: "too_many_in_flight".to_owned(), silent: false, ..lost }
+        let reason = "too_many_in_flight".to_owned();
+        Failure { reason, silent: false, unasked: true, ..lost }
     }
 
     /// A node's word.
@@ -124,10 +140,11 @@ impl Failure {
             reason: detail.reason,
             message,
             field: detail.field,
-            retry_after: detail.retry_after.map(duration),
+            retry_after: detail.retry_after.map(duration).map(|pause| pause.min(RETRY_AFTER_MAX)),
             retryable: detail.retryable,
             leader: detail.leader.map(|hint| (hint.node_id, hint.grpc_address)),
             silent: false,
+            unasked: false,
         }
     }
 

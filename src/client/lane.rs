@@ -101,7 +101,10 @@ impl Lane {
             // Dropped without a word: the stream's own side went away.
             Ok(Err(_)) => Err(Failure::silent(sent.load(Ordering::SeqCst), "the stream broke")),
             // Claimed here, it will not be sent; see `Requests::poll_next`.
-            Err(_) => Err(Failure::silent(sent.swap(true, Ordering::SeqCst), "no answer in time")),
+            Err(_) if sent.swap(true, Ordering::SeqCst) => {
+                Err(Failure::silent(true, "no answer in time"))
+            }
+            Err(_) => Err(Failure::too_late("its time was over before it was sent")),
         }
     }
 }

@@ -9,7 +9,7 @@ use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use super::breaker::Breaker;
-use super::error::{Error, Failure};
+use super::error::{Error, Failure, UNREACHABLE};
 use super::lane::Lane;
 use super::options::{Door, Options};
 use crate::pb;
@@ -85,7 +85,9 @@ impl Node {
     fn note(&self, failure: Option<&Failure>) -> bool {
         let mut breaker = self.breaker.lock();
         match failure {
-            Some(failure) if failure.silent && failure.outcome == Outcome::Rejected => {
+            // Not the node's doing.
+            Some(failure) if failure.unasked => false,
+            Some(failure) if failure.silent && failure.reason == UNREACHABLE => {
                 breaker.unreachable(now())
             }
             Some(failure) if failure.silent => breaker.silent(now()),
@@ -175,7 +177,10 @@ impl Connection {
         };
         match tokio::time::timeout_at(until, open).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::silent(false, "no connection in time")),
+            Err(_) => {
+                let slow = Failure::silent(false, "no connection in time");
+                Err(Failure { reason: "no_connection".to_owned(), ..slow })
+            }
         }
     }
 

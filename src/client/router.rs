@@ -171,6 +171,10 @@ impl Router {
         let until = now() + self.options.attempt;
         let response = node.routing(table.epoch, until).await?;
         self.counts.refreshes.fetch_add(1, Ordering::Relaxed);
+        if response.epoch == 0 && table.epoch > 0 {
+            // It has just started and knows nothing yet: the next may.
+            return Err(Failure::silent(true, "the node has no routing table yet"));
+        }
         let same = response.cluster_id == table.cluster && response.epoch == table.epoch;
         if same {
             table.take_leaders(&response.shards);

@@ -59,6 +59,7 @@ const NAMES: &[&str] = &[
     crate::types::limits::WHAT_LEASE_WAITERS,
     crate::types::limits::WHAT_LEASE_WAITERS_KEY,
     crate::types::limits::WHAT_FORWARD_WAITING,
+    crate::types::limits::WHAT_LEASE_KEYS_BYTES,
 ];
 const FIELD_GENERIC: &str = "request";
 const LIMIT_GENERIC: &str = "a limit of the serving node";

@@ -303,7 +303,7 @@ fn golden_bytes_of_locks_and_fills() {
         (Command::Unlock(Unlock { key: key.clone(), owner: owner(), token }), "11016b016fac02"),
         (
             Command::Fill(Fill {
-                key: key.clone(),
+                key,
                 value,
                 soft_ms: Some(300),
                 expiry: Expiry::AfterMs(5),

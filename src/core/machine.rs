@@ -24,7 +24,8 @@ use super::watcher::SharedWatcher;
 use crate::types::limits::{BATCH_WRITES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::types::wire;
 use crate::types::{
-    Batch, Command, Condition, Expiry, Refusal, Reply, RoutingEpoch, Version, Write, positions,
+    Batch, Command, Condition, Expiry, Generation, Refusal, Reply, RoutingEpoch, Version, Write,
+    positions,
 };
 
 pub use commands::flush::Garbage;
@@ -36,6 +37,8 @@ pub use refill::{Refillable, Refilled};
 /// Bits of a version that tell the writes of one entry apart.
 const VERSION_POSITION_BITS: u32 = 10;
 const _: () = assert!(BATCH_WRITES_MAX <= 1 << VERSION_POSITION_BITS);
+/// Bits of the versions that one generation of a group gives.
+const GENERATION_VERSION_BITS: u32 = 50;
 
 /// Entries that are due reaped by one log entry, besides two for each of its writes: faster than
 /// they can be added, and bounded.
@@ -53,6 +56,15 @@ pub struct MachineConfig {
     pub hash_seed: u64,
     /// Slots the group owns.
     pub owned: SlotSet,
+    /// Versions are above this one: see [`versions_from`].
+    pub versions_from: u64,
+}
+
+/// Where the versions of a generation begin: above all of those before it, so that a fencing token of
+/// a group that had to start again empty is no older than any that it gave (INV-7). A generation has
+/// room for 2^40 entries, three years at 10,000 a second; the first eight stay exact in JSON.
+pub fn versions_from(generation: Generation) -> u64 {
+    u64::from(generation.0.saturating_sub(1)) << GENERATION_VERSION_BITS
 }
 
 /// What a restored machine holds.
@@ -69,6 +81,7 @@ pub(super) struct Parts {
 pub struct Machine {
     bytes_max: u64,
     owned: SlotSet,
+    versions_from: u64,
     /// Invariant: only grows (INV-4).
     log_time_ms: u64,
     keyspace: Keyspace,
@@ -99,6 +112,7 @@ impl Machine {
         Machine {
             bytes_max: config.bytes_max,
             owned: config.owned,
+            versions_from: config.versions_from,
             log_time_ms: 0,
             keyspace,
             deadlines: Deadlines::default(),
@@ -158,8 +172,8 @@ impl Machine {
     /// Applies the log entry at `index`: clock, touches, operations, in this order. Pushes one
     /// reply for each write.
     ///
-    /// The version of a write is `index * 1024 + position`: it grows across entries and within
-    /// one, and stays below 2^53 (exact in JSON) for 2^43 entries, 28 years at 10,000 a second.
+    /// The version of a write is `index * 1024 + position`, above where its generation begins
+    /// ([`versions_from`]): it grows across entries, within one, and across generations.
     ///
     /// # Panics
     /// If the batch has more than `BATCH_WRITES_MAX` writes, steps of transactions counted, which no
@@ -174,7 +188,7 @@ impl Machine {
             self.touch(*hash);
         }
         replies.reserve(batch.writes.len());
-        let mut version = index << VERSION_POSITION_BITS;
+        let mut version = self.versions_from + (index << VERSION_POSITION_BITS);
         for write in &batch.writes {
             replies.push(self.write(write, version));
             version += write.command.positions() as u64;
@@ -189,8 +203,10 @@ impl Machine {
             Seen::New => {}
         }
         let reply = self.execute(&write.command, version);
-        // A retry after the slot has come here, or at its new owner, must be applied.
-        if !matches!(reply, Reply::Refused(Refusal::NotOwner { .. })) {
+        // A retry after the slot has come here, or at its new owner, or once there is room for a lock,
+        // must be applied: nothing was.
+        let later = Refusal::may_pass_later;
+        if !matches!(&reply, Reply::Refused(refusal) if later(refusal)) {
             self.sessions.remember(id, &reply, version, self.log_time_ms);
         }
         reply
@@ -219,6 +235,12 @@ impl Machine {
             Command::Unlock(unlock) => self.unlock(unlock),
             Command::Fill(fill) => self.fill(fill, version),
         }
+    }
+
+    /// The last version that the entry at `index`, or one before it, can give.
+    pub fn last_version(&self, index: u64) -> Version {
+        let last = (1 << VERSION_POSITION_BITS) - 1;
+        Version(self.versions_from + (index << VERSION_POSITION_BITS | last))
     }
 
     fn not_owned(&self, key: &[u8]) -> Option<Refusal> {
@@ -260,11 +282,6 @@ impl Machine {
             Expiry::Keep => kept_ms,
         }
     }
-}
-
-/// The last version that the entry at `index`, or one before it, can give.
-pub fn last_version(index: u64) -> Version {
-    Version(index << VERSION_POSITION_BITS | ((1 << VERSION_POSITION_BITS) - 1))
 }
 
 /// Largest entry under a limit, logical bytes: a value of the smaller of `VALUE_BYTES_MAX` and 1/64

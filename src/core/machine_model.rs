@@ -93,18 +93,23 @@ impl Model {
         self.entries.get(key).filter(|e| e.deadline_ms > self.log_time_ms)
     }
 
+    /// Takes out what is due, at most so many.
+    pub(super) fn reap_due(&mut self, keys_max: u64) {
+        for _ in 0..keys_max {
+            match self.first_due() {
+                Some(key) => self.forget(&key),
+                None => break,
+            }
+        }
+    }
+
     pub fn apply(&mut self, index: u64, batch: &Batch) -> Vec<Reply> {
         self.log_time_ms = self.log_time_ms.max(batch.stamp_ms);
         let positions = |write: &Write| match &write.command {
             Command::Transaction(transaction) => transaction.steps.len().max(1) as u64,
             _ => 1,
         };
-        for _ in 0..32 + 2 * batch.writes.iter().map(positions).sum::<u64>() {
-            match self.first_due() {
-                Some(key) => self.forget(&key),
-                None => break,
-            }
-        }
+        self.reap_due(32 + 2 * batch.writes.iter().map(positions).sum::<u64>());
         for touch in &batch.touches {
             let has = |key: &&Vec<u8>| self.hashes.hash_of(key) == *touch;
             let mut keys: Vec<_> = self.entries.keys().filter(has).cloned().collect();

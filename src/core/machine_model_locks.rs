@@ -72,11 +72,16 @@ impl Model {
         }
         let value = Value { data: lock.owner.clone(), kind: ValueKind::Bytes };
         let entry = ModelEntry { value, deadline_ms, version, lock: true, filled: false };
-        let locks = self.entries.values().filter(|e| e.lock).count();
-        if locks as u64 >= u64::from(lock.locks_max) {
+        let locks = |model: &Self| model.entries.values().filter(|e| e.lock).count() as u64;
+        let limit = self.bytes_max / 4;
+        if locks(self) >= u64::from(lock.locks_max)
+            || self.lock_bytes() + entry.bytes(&lock.key) > limit
+        {
+            self.reap_due(1024);
+        }
+        if locks(self) >= u64::from(lock.locks_max) {
             return Reply::Refused(Refusal::Locks { limit: lock.locks_max.into() });
         }
-        let limit = self.bytes_max / 4;
         if self.lock_bytes() + entry.bytes(&lock.key) > limit {
             return Reply::Refused(Refusal::Locks { limit });
         }

@@ -21,7 +21,7 @@ pub(super) const SEED: u64 = 0x5eed;
 const LIMIT: u64 = 2048;
 
 pub(super) fn config(bytes_max: u64) -> MachineConfig {
-    MachineConfig { bytes_max, hash_seed: SEED, owned: SlotSet::all() }
+    MachineConfig { bytes_max, hash_seed: SEED, versions_from: 0, owned: SlotSet::all() }
 }
 
 pub(super) fn write(command: Command) -> Write {

@@ -21,6 +21,8 @@ pub struct MachineRestorer {
     complete: bool,
     /// Of the machine whose place the restored one takes.
     watcher: Option<SharedWatcher>,
+    /// Of that machine as well: every replica of a generation is told the same.
+    versions_from: u64,
 }
 
 #[derive(Debug)]
@@ -40,9 +42,9 @@ impl MachineRestorer {
         Self::default()
     }
 
-    /// A collector for a machine that is watched so.
-    pub fn watched(watcher: Option<SharedWatcher>) -> Self {
-        MachineRestorer { watcher, ..Self::default() }
+    /// A collector for a machine that is watched so and gives versions above this one.
+    pub fn in_place_of(watcher: Option<SharedWatcher>, versions_from: u64) -> Self {
+        MachineRestorer { watcher, versions_from, ..Self::default() }
     }
 
     /// Adds the next chunk.
@@ -75,7 +77,7 @@ impl MachineRestorer {
     /// If chunks are missing, or what they held is not what the header said.
     pub fn finish(self) -> Result<Machine, Error> {
         match self.state {
-            Some(state) if self.complete => state.finish(self.watcher),
+            Some(state) if self.complete => state.finish(self.watcher, self.versions_from),
             _ => Err(Error::Short { what: "snapshot" }),
         }
     }
@@ -127,7 +129,11 @@ impl Partial {
         Ok(())
     }
 
-    fn finish(mut self, watcher: Option<SharedWatcher>) -> Result<Machine, Error> {
+    fn finish(
+        mut self,
+        watcher: Option<SharedWatcher>,
+        versions_from: u64,
+    ) -> Result<Machine, Error> {
         let header = &self.header;
         self.marks.sort_unstable();
         let distinct = self.marks.windows(2).all(|pair| pair[0].0 < pair[1].0);
@@ -147,6 +153,7 @@ impl Partial {
             bytes_max: header.bytes_max,
             hash_seed: header.hash_seed,
             owned: self.header.owned.clone(),
+            versions_from,
         };
         let (time_ms, digest) = (header.log_time_ms, header.digest);
         let parts = Parts {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::controller::{HostError, Standing};
-use crate::core::machine::MachineConfig;
+use crate::core::machine::{MachineConfig, versions_from};
 use crate::core::reconcile::StartReplica;
 use crate::core::slot_set::SlotSet;
 use crate::core::table::RoutingTable;
@@ -149,6 +149,7 @@ impl Host {
             bytes_max: start.bytes_max,
             hash_seed: start.hash_seed,
             owned: self.owned(start.shard),
+            versions_from: versions_from(start.generation),
         };
         let clock = Arc::clone(&self.clock);
         let group = ShardGroup::start(key, self.node, machine, ran_before, deps, clock).await;

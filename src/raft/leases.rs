@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use crate::core::watcher::Watcher;
 use crate::types::clock::{Instant, now};
 use crate::types::limits::{
-    LEASE_TOKEN_MS, LEASE_TOKENS_MAX, LEASE_WAITERS_KEY_MAX, LEASE_WAITERS_MAX, WHAT_LEASE_TOKENS,
-    WHAT_LEASE_WAITERS, WHAT_LEASE_WAITERS_KEY,
+    LEASE_KEYS_BYTES_MAX, LEASE_TOKEN_MS, LEASE_TOKENS_MAX, LEASE_WAITERS_KEY_MAX,
+    LEASE_WAITERS_MAX, WHAT_LEASE_KEYS_BYTES, WHAT_LEASE_TOKENS, WHAT_LEASE_WAITERS,
+    WHAT_LEASE_WAITERS_KEY,
 };
 use crate::types::{Error, Reason};
 
@@ -67,6 +68,8 @@ struct State {
     /// The tokens by when they end, with the hash of their key.
     ends: BTreeMap<(Instant, u64), u32>,
     waiting: usize,
+    /// Bytes of all keys in `keys`.
+    key_bytes: usize,
 }
 
 /// A key that has a token or waiters.
@@ -135,6 +138,7 @@ impl State {
         let at = at.unwrap_or_else(|| {
             // A copy of its own: the caller's may be a slice of a whole message.
             let key = Bytes::copy_from_slice(key);
+            self.key_bytes += key.len();
             same_hash.push(Held { key, token: None, waiting: 0, changes: watch::Sender::new(0) });
             same_hash.len() - 1
         });
@@ -144,7 +148,11 @@ impl State {
     /// Forgets keys of a hash that nobody fills or waits for.
     fn tidy(&mut self, hash: u32) {
         if let Some(same_hash) = self.keys.get_mut(&hash) {
-            same_hash.retain(|held| held.token.is_some() || held.waiting > 0);
+            same_hash.retain(|held| {
+                let kept = held.token.is_some() || held.waiting > 0;
+                self.key_bytes -= if kept { 0 } else { held.key.len() };
+                kept
+            });
             if same_hash.is_empty() {
                 self.keys.remove(&hash);
             }
@@ -175,7 +183,11 @@ impl State {
             held.changes.send_modify(|changes| *changes += 1);
         }
         self.keys.retain(|_, same_hash| {
-            same_hash.retain(|held| held.waiting > 0);
+            same_hash.retain(|held| {
+                let kept = held.waiting > 0;
+                self.key_bytes -= if kept { 0 } else { held.key.len() };
+                kept
+            });
             !same_hash.is_empty()
         });
     }
@@ -214,6 +226,9 @@ impl Leases {
         }
         if state.ends.len() >= self.limits.tokens_max {
             return Err(exhausted(WHAT_LEASE_TOKENS, self.limits.tokens_max));
+        }
+        if state.key_bytes >= LEASE_KEYS_BYTES_MAX {
+            return Err(exhausted(WHAT_LEASE_KEYS_BYTES, LEASE_KEYS_BYTES_MAX));
         }
         let (token, end) = (token_of(draw()), at + self.limits.token);
         state.find_or_add(hash, key).token = Some((token, end));

@@ -32,7 +32,12 @@ fn key() -> LogKey {
 }
 
 fn machine() -> Machine {
-    Machine::new(MachineConfig { bytes_max: 1 << 20, hash_seed: 1, owned: SlotSet::all() })
+    Machine::new(MachineConfig {
+        bytes_max: 1 << 20,
+        hash_seed: 1,
+        versions_from: 0,
+        owned: SlotSet::all(),
+    })
 }
 
 impl StoreBuilder<TypeConfig, LogStore, StateStore<Machine>, Option<tempfile::TempDir>>

@@ -271,7 +271,8 @@ impl Cluster {
             metrics: Arc::clone(&self.metrics),
         };
         let bytes_max = self.options.bytes_max;
-        let machine = MachineConfig { bytes_max, hash_seed: 3, owned: SlotSet::all() };
+        let machine =
+            MachineConfig { bytes_max, hash_seed: 3, versions_from: 0, owned: SlotSet::all() };
         let key = LogKey { group: GROUP, replica: ReplicaId(node.0) };
         let group =
             ShardGroup::start(key, node, machine, ran_before, deps, machinery.clock).await?;

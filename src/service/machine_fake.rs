@@ -171,7 +171,8 @@ impl Pair {
             let node = NodeId(u64::from(shard.0) + 1);
             let owned: SlotSet =
                 (0..SLOTS).filter(|slot| owner(*slot) == shard).map(Slot).collect();
-            let config = MachineConfig { bytes_max: 256 << 20, hash_seed: 7, owned };
+            let config =
+                MachineConfig { bytes_max: 256 << 20, hash_seed: 7, versions_from: 0, owned };
             let machine = Machine::new(config);
             let (writes, failures) = (Vec::new(), Vec::new());
             let state = State { machine, index: 0, writes, failures };

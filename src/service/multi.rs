@@ -1,6 +1,7 @@
 //! Several operations as one request: split by shard, or one transaction.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -11,11 +12,17 @@ use super::forward::Served;
 use super::local_group::LocalGroup;
 use super::unit::{Caller, Route, Unit, Work, result_of};
 use crate::core::slot::slot_of;
+use crate::types::limits::READS_REPLY_BYTES_MAX;
 use crate::types::{
     Command, Consistency, Error, Reason, Reply, ShardId, Slot, Step, Transaction, Watch,
 };
 
 type Results = Vec<(usize, Result<Response, Error>)>;
+
+/// Reads of one shard under way before it is known how large the values are.
+const READS_FIRST: usize = 16;
+/// And afterwards at most.
+const READS_TOGETHER_MAX: usize = 1024;
 
 impl<G: LocalGroup> Inner<G> {
     pub(super) async fn multi(&self, multi: Multi, caller: Caller) -> Result<Response, Error> {
@@ -36,7 +43,8 @@ impl<G: LocalGroup> Inner<G> {
             let slot = slot_of_step(&step)?;
             parts.entry(shard_of(slot)).or_default().push((at, step));
         }
-        let parts = parts.into_values().map(|part| self.part(part, consistency, caller));
+        let shown = AtomicUsize::new(0);
+        let parts = parts.into_values().map(|part| self.part(part, consistency, caller, &shown));
         for (at, result) in join_all(parts).await.into_iter().flatten() {
             results[at] = Some(result);
         }
@@ -80,12 +88,10 @@ impl<G: LocalGroup> Inner<G> {
         part: Vec<(usize, Step)>,
         consistency: Consistency,
         caller: Caller,
+        shown: &'a AtomicUsize,
     ) -> BoxFuture<'a, Results> {
         if part.iter().all(|(_, step)| matches!(step, Step::Read(_))) {
-            let reads = part.into_iter().map(move |(at, step)| async move {
-                (at, self.alone(step, consistency, caller).await)
-            });
-            return join_all(reads).boxed();
+            return self.reads(part, consistency, caller, shown).boxed();
         }
         async move {
             if part.len() == 1 {
@@ -102,6 +108,40 @@ impl<G: LocalGroup> Inner<G> {
             }
         }
         .boxed()
+    }
+
+    /// Reads, many at a time, until all parts together have answered as many bytes as they may.
+    async fn reads(
+        &self,
+        part: Vec<(usize, Step)>,
+        consistency: Consistency,
+        caller: Caller,
+        shown: &AtomicUsize,
+    ) -> Results {
+        let mut results = Results::with_capacity(part.len());
+        let mut part = part.into_iter();
+        let mut together = READS_FIRST;
+        while part.len() > 0 {
+            let before = shown.load(Ordering::Relaxed);
+            if before > READS_REPLY_BYTES_MAX {
+                let (bytes, bytes_max) = (before as u64, READS_REPLY_BYTES_MAX as u64);
+                let refused = Error::from(Reason::ReplyTooLarge { bytes, bytes_max });
+                results.extend(part.by_ref().map(|(at, _)| (at, Err(refused.clone()))));
+                break;
+            }
+            let some = part
+                .by_ref()
+                .take(together)
+                .map(|(at, step)| async move { (at, self.alone(step, consistency, caller).await) });
+            let found = join_all(some).await;
+            let bytes: usize = found.iter().map(|(_, result)| shown_bytes(result)).sum();
+            let shown_now = shown.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            // As many as likely fit, by the size of those just read.
+            let left = READS_REPLY_BYTES_MAX.saturating_sub(shown_now);
+            together = (left / (bytes / found.len().max(1)).max(1)).clamp(1, READS_TOGETHER_MAX);
+            results.extend(found);
+        }
+        results
     }
 
     async fn alone(
@@ -128,6 +168,13 @@ impl<G: LocalGroup> Inner<G> {
             Served::Reply(Reply::Transaction(replies)) if replies.len() == count => Ok(replies),
             other => Err(odd(&other)),
         }
+    }
+}
+
+fn shown_bytes(result: &Result<Response, Error>) -> usize {
+    match result {
+        Ok(Response::Read { answer, .. }) => answer.payload_bytes(),
+        _ => 0,
     }
 }
 

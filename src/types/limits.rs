@@ -18,6 +18,9 @@ pub const TRANSACTION_OPERATIONS_MAX: usize = 1024;
 pub const TRANSACTION_BYTES_MAX: usize = 1536 * 1024;
 /// Bytes of values in the replies of one transaction.
 pub const TRANSACTION_REPLY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Most bytes of values that the reads of one request, or of one command of RESP, answer before the
+/// rest is refused: a short request must not make a node hold gibibytes.
+pub const READS_REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longest text of a number to add, and of a value it is added to, bytes.
 pub const FLOAT_BYTES_MAX: usize = 512;
 /// Keys one call of a scan looks at.
@@ -43,6 +46,8 @@ pub const WHAT_LOCKS: &str = "locks of the shard";
 pub const LEASE_TOKEN_MS: u64 = 10_000;
 /// Tokens to fill keys that are out at once for one shard.
 pub const LEASE_TOKENS_MAX: usize = 64 * 1024;
+/// Bytes of the keys that are filled or waited for at one shard; then no more tokens are given.
+pub const LEASE_KEYS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Callers that wait for the fill of one key.
 pub const LEASE_WAITERS_KEY_MAX: usize = 4 * 1024;
 /// Callers that wait for fills of one shard.
@@ -53,6 +58,8 @@ pub const LEASE_WAIT_MS_MAX: u64 = 60_000;
 pub const LEASE_BETA_MILLI_MAX: u32 = 100_000;
 /// Why a caller is refused where too many tokens are out.
 pub const WHAT_LEASE_TOKENS: &str = "fill tokens of the shard";
+/// What `LEASE_KEYS_BYTES_MAX` bounds, in a refusal.
+pub const WHAT_LEASE_KEYS_BYTES: &str = "bytes of keys that are filled at the shard";
 /// Why a caller is refused where too many wait for fills.
 pub const WHAT_LEASE_WAITERS: &str = "callers waiting for fills of the shard";
 /// Why a caller is refused where too many wait for one fill.

@@ -210,6 +210,24 @@ pub enum Refusal {
     OutdatedToken,
 }
 
+impl Refusal {
+    /// True if the same write, under the same request id, may be applied later.
+    pub fn may_pass_later(&self) -> bool {
+        match self {
+            Refusal::NotOwner { .. } | Refusal::Locks { .. } => true,
+            Refusal::TooLarge { .. }
+            | Refusal::SessionExpired
+            | Refusal::NotInteger
+            | Refusal::Overflow
+            | Refusal::NotFloat
+            | Refusal::NotFinite
+            | Refusal::ReplyTooLarge { .. }
+            | Refusal::WrongKind
+            | Refusal::OutdatedToken => false,
+        }
+    }
+}
+
 /// Log id and age of what a read shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Freshness {

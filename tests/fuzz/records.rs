@@ -124,7 +124,12 @@ fn log_records() {
 /// What decodes, applies: a machine takes any batch a leader may have made, and its replicas agree.
 #[test]
 fn applied_batches() {
-    let config = || MachineConfig { bytes_max: 1 << 20, hash_seed: 7, owned: SlotSet::all() };
+    let config = || MachineConfig {
+        bytes_max: 1 << 20,
+        hash_seed: 7,
+        versions_from: 0,
+        owned: SlotSet::all(),
+    };
     let one_by_one = writes().into_iter().map(|write| Batch { writes: vec![write], ..batch() });
     let corpus = one_by_one.map(|batch| log_record::encode_batch(&batch).to_vec()).collect();
     let mut machines = [Machine::new(config()), Machine::new(config())];
@@ -220,7 +225,8 @@ fn remembered_replies() {
 #[test]
 fn snapshots() {
     let owned = SlotSet::all();
-    let mut machine = Machine::new(MachineConfig { bytes_max: 1 << 20, hash_seed: 7, owned });
+    let mut machine =
+        Machine::new(MachineConfig { bytes_max: 1 << 20, hash_seed: 7, versions_from: 0, owned });
     let mut many: Vec<Write> = (0..20_u8)
         .map(|n| {
             let key = Bytes::copy_from_slice(&[b'k', n]);

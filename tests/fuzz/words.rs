@@ -38,7 +38,8 @@ fn globs() {
 #[test]
 fn decimals() {
     let owned = SlotSet::all();
-    let mut machine = Machine::new(MachineConfig { bytes_max: 1 << 20, hash_seed: 7, owned });
+    let mut machine =
+        Machine::new(MachineConfig { bytes_max: 1 << 20, hash_seed: 7, versions_from: 0, owned });
     let key = Bytes::from_static(b"n");
     let mut index = 0;
     let sound =

@@ -19,8 +19,8 @@ use raftcache::transport::{self, FrameKind, Transport};
 use raftcache::types::clock::{Clock, Instant, SystemClock};
 use raftcache::types::metrics::Metrics;
 use raftcache::types::{
-    Answer, Batch, Consistency, Error, Freshness, Generation, GroupId, NodeId, Query, ReplicaId,
-    Reply, RoutingEpoch, SLOTS, ShardId, Write,
+    Answer, Batch, Consistency, Error, Freshness, Generation, GetOrLease, GroupId, Leased, NodeId,
+    Query, ReplicaId, Reply, RoutingEpoch, SLOTS, ShardId, Write,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -41,7 +41,12 @@ struct Group(Arc<Mutex<State>>);
 
 impl Group {
     fn new() -> Self {
-        let config = MachineConfig { bytes_max: BYTES_MAX, hash_seed: 7, owned: SlotSet::all() };
+        let config = MachineConfig {
+            bytes_max: BYTES_MAX,
+            hash_seed: 7,
+            versions_from: 0,
+            owned: SlotSet::all(),
+        };
         Group(Arc::new(Mutex::new(State { machine: Machine::new(config), index: 0 })))
     }
 }
@@ -80,6 +85,10 @@ impl LocalGroup for Group {
                 Err(Due(_)) => drop(state.apply(Vec::new())),
             }
         }
+    }
+
+    async fn get_or_lease(&self, _: &GetOrLease, _: Instant) -> Result<Leased, Error> {
+        panic!("RESP has no command for it")
     }
 
     fn leader(&self) -> Option<NodeId> {

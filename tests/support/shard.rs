@@ -123,8 +123,12 @@ impl Cluster {
             settings: plan.settings.clone(),
             metrics: Arc::clone(&metrics),
         };
-        let machine =
-            MachineConfig { bytes_max: plan.bytes_max, hash_seed: 3, owned: SlotSet::all() };
+        let machine = MachineConfig {
+            bytes_max: plan.bytes_max,
+            hash_seed: 3,
+            versions_from: 0,
+            owned: SlotSet::all(),
+        };
         let key = LogKey { group: GROUP, replica: ReplicaId(node.0) };
         let sim = SimClock::new(1_000_000_000);
         let clock: Arc<dyn Clock> =

@@ -10,6 +10,8 @@ use super::value::RespValue;
 
 /// A string of at least so many bytes is not copied.
 const SHARED_BYTES_MIN: usize = 2 * 1024;
+/// Room that is kept for the next answers when all were taken, bytes.
+const TAIL_BYTES_KEPT: usize = 64 * 1024;
 /// Most pieces of one vectored write.
 pub const SLICES_MAX: usize = 64;
 
@@ -99,6 +101,10 @@ impl Output {
         }
         self.tail.advance(written.min(self.tail.len()));
         if self.tail.is_empty() {
+            // A connection that was answered much once does not keep the room for ever.
+            if self.tail.capacity() > TAIL_BYTES_KEPT {
+                self.tail = BytesMut::new();
+            }
             self.tail.clear();
         }
     }

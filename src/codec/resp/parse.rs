@@ -107,7 +107,9 @@ impl Parser {
 
     /// Bytes that the request under way holds beside the input.
     pub fn held_bytes(&self) -> usize {
-        self.bytes + self.arguments.len() * size_of::<Bytes>()
+        // What an argument is announced to take is not held: what was read of it is in the input.
+        let announced = self.length.unwrap_or(0);
+        self.bytes - announced + self.arguments.len() * size_of::<Bytes>()
     }
 
     /// Whether no array of arguments is under way.

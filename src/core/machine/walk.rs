@@ -39,6 +39,6 @@ impl Machine {
 
     /// A collector for a snapshot of such a machine.
     pub fn restorer(&self) -> MachineRestorer {
-        MachineRestorer::watched(self.watcher.clone())
+        MachineRestorer::in_place_of(self.watcher.clone(), self.versions_from)
     }
 }

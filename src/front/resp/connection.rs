@@ -83,6 +83,7 @@ impl<S: Execute> Connected<S> {
                 if self.wire.output.is_empty() {
                     self.set_busy(false);
                 }
+                self.wire.rest();
                 let next = self.wire.next(output_bytes_max);
                 match resp.cancel.run_until_cancelled(next).await.transpose()? {
                     None | Some(Event::End) => return Ok(End::Done),
@@ -171,7 +172,8 @@ impl<S: Execute> Connected<S> {
     /// Tells what the connection holds. False if all together hold too much.
     fn hold(&mut self) -> bool {
         let wire = &self.wire;
-        self.share.hold(wire.input.len() + self.parser.held_bytes() + wire.output.len())
+        let held = wire.input.len() + self.parser.held_bytes() + wire.output.len();
+        self.share.hold(held + self.session.held_bytes())
     }
 
     fn set_busy(&mut self, busy: bool) {

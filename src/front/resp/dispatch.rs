@@ -16,6 +16,9 @@ use crate::service::Execute;
 /// Most bytes of the arguments that the error for an unknown command repeats, as Redis has it.
 const UNKNOWN_ARGUMENTS_BYTES_MAX: usize = 128;
 
+/// Arguments below this are copied when they are kept, bytes.
+const OWNED_BYTES_MAX: usize = 16 * 1024;
+
 /// What a command comes to.
 pub(super) enum Turn {
     /// Answered.
@@ -45,7 +48,14 @@ pub(super) fn take_up<S: Execute>(resp: &Resp<S>, session: &mut Session, args: V
     let command = match table::resolve(&args) {
         Some(Ok(command)) => command,
         Some(Err(error)) => return refuse(session, error),
-        None => return refuse(session, unknown(&args)),
+        None => {
+            // What a browser sends for another page, which must not become commands: as Redis does.
+            let http = |name: &Bytes| {
+                name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+            };
+            session.leaving |= args.first().is_some_and(http);
+            return refuse(session, unknown(&args));
+        }
     };
     session.listed.client.tell(|told| told.last_command = command.name);
     if let Some(error) = redirect::check(resp, session, command, &args) {
@@ -103,7 +113,7 @@ fn queue<S: Execute>(
     args: Vec<Bytes>,
 ) -> Turn {
     let limits = &resp.door.limits.resp;
-    let bytes = args.iter().map(Bytes::len).sum::<usize>();
+    let bytes = args.iter().map(|argument| size_of::<Bytes>() + argument.len()).sum::<usize>();
     let plan = planned(resp, session, &args);
     let Some(queue) = &mut session.queue else { return Turn::error("ERR EXEC without MULTI") };
     let refused = match &plan {
@@ -129,9 +139,14 @@ fn queue<S: Execute>(
         return Turn::error(text);
     }
     queue.bytes += bytes;
-    queue.requests.push(args);
+    queue.requests.push(args.into_iter().map(own).collect());
     tell_queued(session);
     Turn::Reply(RespValue::Simple("QUEUED"))
+}
+
+/// An argument that is kept: a short one must not keep the whole buffer it was read into.
+pub(super) fn own(argument: Bytes) -> Bytes {
+    if argument.len() < OWNED_BYTES_MAX { Bytes::copy_from_slice(&argument) } else { argument }
 }
 
 /// Shows in the list of clients what is queued and watched.

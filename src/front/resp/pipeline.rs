@@ -6,6 +6,7 @@
 //! waits for them. Replies leave in the order of the commands.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -21,6 +22,7 @@ use crate::front::activity::Activity;
 use crate::front::door::{Call, Kind};
 use crate::service::{Execute, Multi, Operation, Response};
 use crate::types::clock::{Instant, now};
+use crate::types::limits::READS_REPLY_BYTES_MAX;
 use crate::types::{Error, Reason, Step};
 
 /// See the module's text.
@@ -28,8 +30,9 @@ pub(super) struct Pipeline<'a, S> {
     pub(super) resp: &'a Resp<S>,
     pub(super) session: &'a mut Session,
     activity: Option<&'a Activity>,
-    /// When what is worked on now came in.
-    arrived: Instant,
+    /// How long what is worked on now has waited for the node; what this connection's own commands
+    /// take does not count.
+    waited: Duration,
     /// Of the commands in `slots`, in their order.
     steps: Vec<Step>,
     /// Commands whose replies are not encoded yet.
@@ -54,7 +57,8 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         arrived: Instant,
     ) -> Self {
         let (steps, slots, output) = (Vec::new(), Vec::new(), Output::default());
-        Pipeline { resp, session, activity, arrived, steps, slots, output }
+        let waited = now().saturating_duration_since(arrived);
+        Pipeline { resp, session, activity, waited, steps, slots, output }
     }
 
     /// Works on the commands, in order, until all are done or their replies take more than they may
@@ -69,7 +73,9 @@ impl<'a, S: Execute> Pipeline<'a, S> {
             if self.session.leaving {
                 requests.clear();
             }
-            if self.slots.len() >= self.session.replies_together_max(output_bytes_max) {
+            // An answer that waits for nobody is encoded at once, so that what it takes is counted.
+            let together_max = self.session.replies_together_max(output_bytes_max);
+            if self.steps.is_empty() || self.slots.len() >= together_max {
                 self.flush().await;
             }
             if self.output.len() > output_bytes_max {
@@ -86,7 +92,13 @@ impl<'a, S: Execute> Pipeline<'a, S> {
 
     async fn turn(&mut self, turn: Turn) {
         let reply = match turn {
-            Turn::Reply(value) => Pending::Done(value),
+            Turn::Reply(value) => {
+                if is_long(&value) {
+                    // Encoded at once, so that a thousand of them are not held at the same time.
+                    self.flush().await;
+                }
+                Pending::Done(value)
+            }
             Turn::Plan(Plan::Reply(value)) => Pending::Done(value),
             Turn::Plan(Plan::Step { step, render }) => {
                 self.steps.push(step);
@@ -104,7 +116,9 @@ impl<'a, S: Execute> Pipeline<'a, S> {
             Turn::Plan(Plan::Procedure(procedure)) => {
                 self.flush().await;
                 let call = self.call();
-                Pending::Done(Box::pin(procedure.run(&self.resp.door, call)).await)
+                let done = Box::pin(procedure.run(&self.resp.door, call)).await;
+                self.waited = Duration::ZERO;
+                Pending::Done(done)
             }
             Turn::Switch(switch) => {
                 self.flush().await;
@@ -121,6 +135,7 @@ impl<'a, S: Execute> Pipeline<'a, S> {
             Turn::Sleep(time) => {
                 self.flush().await;
                 tokio::time::sleep(time).await;
+                self.waited = Duration::ZERO;
                 Pending::Done(RespValue::OK)
             }
         };
@@ -150,9 +165,16 @@ impl<'a, S: Execute> Pipeline<'a, S> {
     async fn run_steps(&mut self, steps: Vec<Step>) -> Vec<Result<Response, Error>> {
         let mut results = Vec::with_capacity(steps.len());
         let mut steps = steps.into_iter().peekable();
+        let mut bytes = 0;
         while steps.peek().is_some() {
             let part = self.take_part(&mut steps);
             let (first, count) = (results.len(), part.len());
+            if bytes > READS_REPLY_BYTES_MAX && part.iter().all(|s| matches!(s, Step::Read(_))) {
+                let (bytes, bytes_max) = (bytes as u64, READS_REPLY_BYTES_MAX as u64);
+                let refused = Error::from(Reason::ReplyTooLarge { bytes, bytes_max });
+                results.extend((0..count).map(|_| Err(refused.clone())));
+                continue;
+            }
             let again = shows(&part);
             match self.execute(self.together(part)).await {
                 Ok(Response::Multi(all)) if count > 1 => results.extend(all),
@@ -160,6 +182,7 @@ impl<'a, S: Execute> Pipeline<'a, S> {
                 Ok(_) => results.extend((0..count).map(|_| Err(lacking()))),
                 Err(error) => results.extend((0..count).map(|_| Err(error.clone()))),
             }
+            bytes += results[first..].iter().map(shown_bytes).sum::<usize>();
             for (at, step) in again {
                 let result = results.get_mut(first + at);
                 if let Some(Err(Error { reason: Reason::ReplyTooLarge { .. }, .. })) = result {
@@ -202,26 +225,54 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         let call = self.call();
         let result = self.resp.door.run(kind, Ok((operation, None)), call).await;
         // What follows has waited for this, not for the node.
-        self.arrived = now();
+        self.waited = Duration::ZERO;
         result
     }
 
     fn call(&self) -> Call<'a> {
-        let deadline = self.resp.door.deadline(self.arrived, None);
-        Call { arrived: self.arrived, deadline, trace: None, activity: self.activity }
+        let at = now();
+        let arrived = at.checked_sub(self.waited).unwrap_or(at);
+        let deadline = self.resp.door.deadline(arrived, None);
+        Call { arrived, deadline, trace: None, activity: self.activity }
     }
 }
 
-/// Steps among writes that answer a value, and that no later step could disturb: their values together
+fn shown_bytes(result: &Result<Response, Error>) -> usize {
+    match result {
+        Ok(Response::Read { answer, .. }) => answer.payload_bytes(),
+        Ok(Response::Written(reply)) => reply.payload_bytes(),
+        _ => 0,
+    }
+}
+
+/// Whether a reply takes much more than a word.
+fn is_long(value: &RespValue) -> bool {
+    match value {
+        RespValue::Array(items) | RespValue::Set(items) | RespValue::Push(items) => {
+            items.len() > 16
+        }
+        RespValue::Map(items) => items.len() > 16,
+        RespValue::Bulk(text) => text.len() > 4096,
+        RespValue::Verbatim(text) => text.len() > 4096,
+        _ => false,
+    }
+}
+
+/// Steps among writes that answer a value, and whose key no later step writes: their values together
 /// may be more than a request with writes may answer. Then those left out are done by themselves.
 fn shows(part: &[Step]) -> Vec<(usize, Step)> {
     if part.len() < 2 || part.iter().all(|step| matches!(step, Step::Read(_))) {
         return Vec::new();
     }
-    let (mut later, mut shows) = (HashSet::new(), Vec::new());
+    let (mut written, mut shows) = (HashSet::new(), Vec::new());
     for (at, step) in part.iter().enumerate().rev() {
-        if later.insert(step.key().map(|key| &key[..])) && step.shown_key().is_some() {
+        let key = step.key().map(|key| &key[..]);
+        if !written.contains(&key) && step.shown_key().is_some() {
             shows.push((at, step.clone()));
+        }
+        if matches!(step, Step::Write(_)) {
+            written.insert(key);
+            written.extend(step.target().map(|target| Some(&target[..])));
         }
     }
     shows

@@ -42,7 +42,7 @@ const REPLY_BYTES_FIRST: usize = 128 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     pub(super) requests: Vec<Vec<Bytes>>,
-    /// Bytes of their arguments.
+    /// Bytes that their arguments take.
     pub(super) bytes: usize,
     /// One of them was refused, so `EXEC` will be.
     pub(super) spoiled: bool,
@@ -60,6 +60,13 @@ pub(super) enum Replies {
 }
 
 impl Session {
+    /// Bytes of what is queued and watched.
+    pub(super) fn held_bytes(&self) -> usize {
+        let queued = self.queue.as_ref().map_or(0, |queue| queue.bytes);
+        let watched = |watch: &Watch| size_of::<Watch>() + watch.key.len();
+        queued + self.watches.iter().map(watched).sum::<usize>()
+    }
+
     pub(super) fn new(listed: Listed, redirect: Redirect) -> Self {
         Session {
             listed,

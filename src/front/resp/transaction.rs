@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::dispatch::{self, Turn, tell_queued};
+use super::dispatch::{self, Turn, own, tell_queued};
 use super::fault::fault;
 use super::pending::{Pending, lacking, odd};
 use super::pipeline::Pipeline;
@@ -54,7 +54,7 @@ pub(super) async fn watch<S: Execute>(
         // A key that is watched already keeps its version.
         let known = pipeline.session.watches.iter().any(|watch| watch.key == key);
         if !known && !new.contains(&key) {
-            new.push(key);
+            new.push(own(key));
         }
         if pipeline.session.watches.len() + new.len() > operations_max {
             return RespValue::error(format!("ERR at most {operations_max} keys can be watched"));

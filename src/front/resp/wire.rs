@@ -31,6 +31,8 @@ pub(super) struct Wire {
     /// Something was written since the last flush.
     dirty: bool,
     read_bytes: usize,
+    /// Read since the input was last given back.
+    read_since: usize,
 }
 
 /// What a wait ended with.
@@ -52,6 +54,16 @@ impl Wire {
             output: Output::default(),
             dirty: false,
             read_bytes: READ_BYTES_MIN,
+            read_since: 0,
+        }
+    }
+
+    /// Gives the input's memory back when nothing is in it and much has passed through it: an idle
+    /// connection does not keep what its largest request took.
+    pub(super) fn rest(&mut self) {
+        if self.input.is_empty() && self.read_since > READ_BYTES_MAX {
+            self.input = BytesMut::new();
+            (self.read_bytes, self.read_since) = (READ_BYTES_MIN, 0);
         }
     }
 
@@ -153,6 +165,7 @@ impl Wire {
         if read == 0 {
             return Poll::Ready(Ok(Event::End));
         }
+        self.read_since = self.read_since.saturating_add(read);
         if read == room {
             self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
         }

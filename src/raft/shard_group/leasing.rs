@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep_until;
 
 use super::ShardGroup;
-use crate::core::machine::{Due, Refillable, Refilled, last_version};
+use crate::core::machine::{Due, Refillable, Refilled};
 use crate::raft::leases::{Entered, Waiter};
 use crate::types::clock::{Instant, now};
 use crate::types::{Command, Error, GetOrLease, Leased, Reason, Write};
@@ -69,6 +69,7 @@ impl ShardGroup {
                     self.check_leader()?;
                     tokio::select! {
                         biased;
+                        () = self.inner.cancel.cancelled() => return Err(Reason::Stopping.into()),
                         () = waiter.changed() => {}
                         _ = self.leader_changed(leader) => {}
                         () = sleep_until(until.min(token_end)) => {}
@@ -148,7 +149,7 @@ impl ShardGroup {
             let term = self.inner.replica.leader().map_or(0, |leader| leader.term);
             fill.since = self.inner.replica.with_applied(|machine, _, index| {
                 let at = (machine.hash_of(&fill.key), &fill.key[..]);
-                self.inner.leases.is_good(at, term, fill.token).then(|| last_version(index))
+                self.inner.leases.is_good(at, term, fill.token).then(|| machine.last_version(index))
             });
         }
     }

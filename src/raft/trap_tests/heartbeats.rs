@@ -72,7 +72,12 @@ async fn frames_and_moments(one_timer: bool) -> (usize, usize) {
                 tokio::time::sleep(Duration::from_millis(7)).await;
                 deps.heartbeats = Heartbeats::start(interval, cancel.clone());
             }
-            let config = MachineConfig { bytes_max: 1 << 20, hash_seed: 3, owned: SlotSet::all() };
+            let config = MachineConfig {
+                bytes_max: 1 << 20,
+                hash_seed: 3,
+                versions_from: 0,
+                owned: SlotSet::all(),
+            };
             let key = LogKey { group, replica: ReplicaId(node.0) };
             let machine = Machine::new(config);
             let replica =

@@ -1,6 +1,6 @@
 use super::super::testkit::*;
 use super::*;
-use crate::core::machine::{Refillable, last_version};
+use crate::core::machine::Refillable;
 use crate::types::{Command, Condition, Delete, Expiry, Value};
 
 /// A fill that is vouched for up to now.
@@ -19,7 +19,7 @@ fn fill(since: u64, value: &str) -> Command {
 /// The last version given: indexes of these tests only grow.
 fn seen(machine: &mut Machine) -> u64 {
     match run(machine, put("other", "x")) {
-        Reply::Set { version } => last_version(version.0 >> 10).0,
+        Reply::Set { version } => machine.last_version(version.0 >> 10).0,
         other => panic!("{other:?}"),
     }
 }

@@ -10,6 +10,9 @@ use crate::core::machine::Machine;
 use crate::types::limits::LOCKS_BYTES_SHARE;
 use crate::types::{Lock, Refusal, Renew, Reply, Unlock, ValueKind, Version};
 
+/// Entries that are due reaped before a lock is refused: bounded, so the next attempt may find more.
+const LOCKS_REAPED: usize = 1024;
+
 impl Machine {
     pub(in crate::core::machine) fn lock(&mut self, lock: &Lock, version: u64) -> Reply {
         if let Some(refusal) = self.refuse(&lock.key, lock.owner.len()) {
@@ -42,7 +45,14 @@ impl Machine {
             version,
         });
         let entry = entry.shaped(Shape::Lock);
-        let (locks, bytes) = self.keyspace.locks();
+        let (mut locks, mut bytes) = self.keyspace.locks();
+        if locks >= lock.locks_max as usize
+            || bytes + entry.bytes() > self.bytes_max / LOCKS_BYTES_SHARE
+        {
+            // Some of those may have ended.
+            self.reap(LOCKS_REAPED);
+            (locks, bytes) = self.keyspace.locks();
+        }
         if locks >= lock.locks_max as usize {
             return Reply::Refused(Refusal::Locks { limit: lock.locks_max.into() });
         }

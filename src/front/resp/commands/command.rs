@@ -9,6 +9,14 @@ use crate::front::resp::table::{self, COMMANDS, Command};
 pub(super) fn run(command: &Command, args: &[Bytes]) -> RespValue {
     let names = args.get(2..).unwrap_or_default();
     match command.name {
+        // Each name is answered with much more than it takes to ask.
+        "command|info" | "command|docs" if names.len() > COMMANDS.len() => {
+            RespValue::error(format!(
+                "ERR {} names are more than the {} commands there are",
+                names.len(),
+                COMMANDS.len()
+            ))
+        }
         "command|count" => RespValue::Integer(i64::try_from(COMMANDS.len()).unwrap_or(i64::MAX)),
         "command|list" => {
             RespValue::Array(COMMANDS.iter().map(|command| RespValue::text(command.name)).collect())

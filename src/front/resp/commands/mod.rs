@@ -71,6 +71,16 @@ pub(super) fn may_be_queued(command: &Command) -> bool {
             | "client|reply"
             | "cluster|countkeysinslot"
             | "cluster|getkeysinslot"
+            // What these answer is large: a thousand of them at one moment would be too much.
+            | "cluster|nodes"
+            | "cluster|shards"
+            | "cluster|slots"
+            | "client|list"
+            | "command"
+            | "command|docs"
+            | "command|info"
+            | "command|list"
+            | "info"
     )
 }
 

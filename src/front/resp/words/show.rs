@@ -3,7 +3,7 @@
 use crate::codec::resp::value::RespValue;
 use crate::front::resp::fault::{fault, partly};
 use crate::service::Response;
-use crate::types::{Answer, Error, Found, Meta, Reason, Reply};
+use crate::types::{Answer, Error, Found, Meta, Outcome, Reason, Reply};
 
 /// Shows an answer, or the failure in its place. `show` gives `None` for an answer that does not belong
 /// to the question: a fault of this node.
@@ -115,10 +115,19 @@ pub fn tally(
     for result in results.take(steps) {
         match effect(result) {
             Ok(effect) => took += usize::from(effect),
-            Err(error) => first = first.or(Some(error)),
+            Err(error) => first = Some(graver(first, error)),
         }
     }
     first.map_or(Ok(took), |error| Err(partly(&error, took)))
+}
+
+/// The error that speaks for several: one of an unknown outcome before any other (INV-5).
+fn graver(first: Option<Error>, error: Error) -> Error {
+    match first {
+        Some(first) if first.outcome() == Outcome::Unknown => first,
+        Some(first) if error.outcome() == Outcome::Rejected => first,
+        Some(_) | None => error,
+    }
 }
 
 /// How many of `steps` reads found their key.
@@ -130,7 +139,7 @@ pub fn found(
     for result in results.take(steps) {
         match effect(result) {
             Ok(is_there) => found += u64::from(is_there),
-            Err(error) => first = first.or(Some(error)),
+            Err(error) => first = Some(graver(first, error)),
         }
     }
     first.map_or_else(|| integer(found), |error| fault(&error))
