@@ -115,6 +115,8 @@ async fn what_tools_ask_first_is_answered() {
     assert_eq!(info.items()[0].items()[0], bulk("get"));
     assert_eq!(info.items()[0].items()[1], Reply::Integer(2));
     assert_eq!(info.items()[1], Reply::Nil);
+    let many = client.ask(&format!("COMMAND INFO{}", " client".repeat(2_000))).await;
+    assert!(many.text().contains("2000 names are more than"), "{many:?}");
     let keys = client.ask("COMMAND GETKEYS MSET a 1 b 2").await;
     assert_eq!(keys.items(), [bulk("a"), bulk("b")]);
     assert!(client.ask("COMMAND DOCS").await.items().len() > 100);
@@ -126,5 +128,9 @@ async fn what_tools_ask_first_is_answered() {
     let server = client.ask("INFO server").await;
     assert!(!server.text().contains("# Clients"));
     assert_eq!(client.ask("WAIT 1 0").await, Reply::Integer(0), "one replica has no others");
+    // A page in a browser can send this to any port: what follows the head must not be done.
+    client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\nSET from a-page\r\n").await;
+    assert!(client.rest().await.starts_with("-ERR unknown command 'POST'"));
+    assert_eq!(nodes.client(0).await.ask("GET from").await, Reply::Nil);
     nodes.stop().await;
 }

@@ -2,6 +2,8 @@
 //! byte, but for what `docs/resp.md` names.
 //!
 //! `RAFTCACHE_DIFFERENTIAL` says how many commands (20,000 without it), `RAFTCACHE_SEED` repeats a run.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod client;
 mod exempt;

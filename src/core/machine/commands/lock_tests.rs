@@ -1,8 +1,10 @@
 use super::super::testkit::*;
 use super::*;
+use crate::core::machine::{MachineConfig, versions_from};
 use crate::core::machine_tests::config;
 use crate::types::{
-    Answer, Command, Condition, Delete, Expiry, Increment, Query, Step, Transaction, Watch,
+    Answer, Batch, Command, Condition, Delete, Expiry, Generation, Increment, Query, RequestId,
+    Step, Transaction, Watch, Write,
 };
 
 fn lock(key: &'static str, owner: &'static str, ttl_ms: u64) -> Command {
@@ -139,4 +141,55 @@ fn locks_are_never_evicted_and_bounded() {
     assert!(matches!(refused, Reply::Refused(Refusal::TooLarge { .. })), "{refused:?}");
     assert_eq!(run(&mut machine, Command::Flush), Reply::Done);
     assert_eq!(machine.stats().locks, 0);
+}
+
+#[test]
+fn a_refusal_for_want_of_room_is_not_remembered() {
+    let mut machine = machine();
+    for key in ["x", "y", "z"] {
+        token(&run(&mut machine, lock(key, "a", 100)));
+    }
+    let id = RequestId { session: 7, sequence: 1 };
+    let mut ask = |machine: &mut Machine, index: u64| {
+        let write = Write { request_id: Some(id), command: lock("k", "a", 100) };
+        let batch = Batch { stamp_ms: 0, touches: Vec::new(), writes: vec![write] };
+        let mut replies = Vec::new();
+        machine.apply(index, &batch, &mut replies);
+        replies.remove(0)
+    };
+    let refused = Reply::Refused(Refusal::Locks { limit: 3 });
+    assert_eq!(ask(&mut machine, 2_000_000), refused);
+    at(&mut machine, TIME_MS + 100);
+    let first = ask(&mut machine, 3_000_000_000);
+    assert_eq!(first, Reply::Locked { token: token(&first), deadline_ms: TIME_MS + 200 });
+    assert_eq!(ask(&mut machine, 3_000_000_001), first, "that is");
+}
+
+#[test]
+fn a_generation_that_begins_again_empty_gives_later_tokens() {
+    let began = |generation| {
+        let versions_from = versions_from(Generation(generation));
+        Machine::new(MachineConfig { versions_from, ..config(1 << 20) })
+    };
+    let ask = |machine: &mut Machine, index: u64| {
+        let write = Write { request_id: None, command: lock("k", "a", 100) };
+        let batch = Batch { stamp_ms: 1, touches: Vec::new(), writes: vec![write] };
+        let mut replies = Vec::new();
+        machine.apply(index, &batch, &mut replies);
+        token(&replies[0])
+    };
+    let old = ask(&mut began(1), (1 << 40) - 1);
+    let mut second = began(2);
+    let new = ask(&mut second, 1);
+    assert!(new > old, "{new:?} {old:?}");
+    // Also after the machine was made anew from a snapshot.
+    second.snapshot_begin();
+    let mut restorer = second.restorer();
+    while let Some(chunk) = second.snapshot_chunk(1 << 20) {
+        restorer.push(chunk).unwrap();
+    }
+    second.snapshot_end();
+    let mut restored = restorer.finish().unwrap();
+    at(&mut restored, 1_000);
+    assert!(ask(&mut restored, 5_000_000) > new);
 }

@@ -144,3 +144,26 @@ pub fn found(
     }
     first.map_or_else(|| integer(found), |error| fault(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_applied_is_told_whichever_shard_fails_first() {
+        let rejected = || Err(Error::from(Reason::Stopping));
+        let unknown = || Err(Error::from(Reason::DeadlineAfterPropose));
+        for results in [[rejected(), unknown()], [unknown(), rejected()]] {
+            let told = count(&mut results.into_iter(), 2);
+            assert!(
+                matches!(&told, RespValue::Error(text) if text.starts_with("UNKNOWN")),
+                "{told:?}"
+            );
+        }
+        let told = count(&mut [rejected(), rejected()].into_iter(), 2);
+        assert!(
+            matches!(&told, RespValue::Error(text) if !text.starts_with("UNKNOWN")),
+            "{told:?}"
+        );
+    }
+}
