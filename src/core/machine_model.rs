@@ -131,9 +131,10 @@ impl Model {
             return reply.clone();
         }
         let reply = self.execute(&write.command, version);
-        if let (Some(id), false) =
-            (write.request_id, matches!(reply, Reply::Refused(Refusal::NotOwner { .. })))
-        {
+        if let (Some(id), false) = (
+            write.request_id,
+            matches!(&reply, Reply::Refused(refusal) if refusal.may_pass_later()),
+        ) {
             self.replies.insert(name(id), reply.clone());
         }
         reply

@@ -16,7 +16,7 @@ pub struct Exemption {
 /// All of them.
 pub const EXEMPTIONS: [Exemption; 9] = [
     Exemption { row: "times pass between two servers", matches: times_pass },
-    Exemption { row: "the order of the keys is another", matches: order_of_keys },
+    Exemption { row: "The order of the keys is another", matches: order_of_keys },
     Exemption { row: "any key", matches: random_key },
     Exemption { row: "Cursors are other numbers", matches: cursor },
     Exemption { row: "told from the bytes of the value", matches: encoding_by_bytes },

@@ -93,7 +93,8 @@ impl Generator {
             return Vec::new();
         }
         let name = command[0].to_ascii_lowercase();
-        let look = (name == b"set").then(|| vec![b"EXISTS".to_vec(), command[1].clone()]);
+        let set = command.get(1).filter(|_| name == b"set");
+        let look = set.map(|key| vec![b"EXISTS".to_vec(), key.clone()]);
         let timed = command.len() > 4;
         command[0] = self.any_case(&name);
         std::iter::once(command).chain(look.filter(|_| timed)).collect()

@@ -18,6 +18,10 @@ use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
 use crate::types::{Error, Reason};
 
+/// How much of a refused body is read on, and for how long.
+const SKIP_BYTES_MAX: usize = 16 * 1024 * 1024;
+const SKIP: Duration = Duration::from_secs(5);
+
 const WHAT: &str = "bytes of HTTP bodies being read";
 
 /// The bodies that are being read.
@@ -86,6 +90,7 @@ impl Bodies {
             return Err(Oddity::UnsupportedMediaType.problem(detail));
         }
         if content_length(headers).is_some_and(|length| length > bytes_max as u64) {
+            self.skip(&mut body).await;
             return Err(self.too_large(bytes_max));
         }
         let mut held = Held { bodies: self, bytes: 0 };
@@ -94,6 +99,8 @@ impl Bodies {
         let mut all = BytesMut::new();
         while let Some(piece) = self.piece(&mut body, end).await? {
             if held.bytes + piece.len() > bytes_max {
+                drop(held);
+                self.skip(&mut body).await;
                 return Err(self.too_large(bytes_max));
             }
             held.more(piece.len()).map_err(|error| {
@@ -110,6 +117,18 @@ impl Bodies {
             all.extend_from_slice(&piece);
         }
         Ok(if all.is_empty() { first } else { all.freeze() })
+    }
+
+    /// Reads on past a body that is refused, and keeps nothing: a connection that is closed with unread
+    /// bytes is reset, and its client, or the proxy before it, may never see why.
+    async fn skip(&self, body: &mut Body) {
+        let end = now() + self.piece.min(SKIP);
+        let mut left = SKIP_BYTES_MAX;
+        while left > 0
+            && let Ok(Some(Ok(frame))) = timeout_at(end, body.frame()).await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
     }
 
     /// The next bytes, `None` at the end.

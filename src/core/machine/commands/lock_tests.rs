@@ -150,7 +150,7 @@ fn a_refusal_for_want_of_room_is_not_remembered() {
         token(&run(&mut machine, lock(key, "a", 100)));
     }
     let id = RequestId { session: 7, sequence: 1 };
-    let mut ask = |machine: &mut Machine, index: u64| {
+    let ask = |machine: &mut Machine, index: u64| {
         let write = Write { request_id: Some(id), command: lock("k", "a", 100) };
         let batch = Batch { stamp_ms: 0, touches: Vec::new(), writes: vec![write] };
         let mut replies = Vec::new();
