@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::core::keyspace::{Keyspace, logical_bytes};
 use crate::core::slot_set::SlotSet;
-use crate::types::{Batch, Command, Refusal, Reply, RequestId, Value, Write};
+use crate::types::{Batch, Command, Reply, RequestId, Value, Write};
 
 /// A cache entry of the model.
 #[derive(Clone, PartialEq, Eq, Debug)]

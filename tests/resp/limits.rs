@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use raftcache::types::clock::now;
+use raftcache::types::task::spawn;
 use tokio::io::AsyncWriteExt;
 
 use crate::client::{Reply, bulk, command, error, ok};
@@ -80,7 +81,7 @@ async fn a_pipeline_of_a_million_commands_is_answered_in_order() {
     let nodes = Nodes::one().await;
     let client = nodes.client(0).await;
     let (mut reader, mut writer) = (client.reader, client.writer);
-    let writing = tokio::spawn(async move {
+    let writing = spawn("writer", async move {
         let increment = command(&["INCR", "counter"]);
         let piece = increment.repeat(1_000);
         for _ in 0..COMMANDS / 1_000 {
@@ -97,7 +98,7 @@ async fn a_pipeline_of_a_million_commands_is_answered_in_order() {
         assert_eq!(line, format!(":{expected}\r\n"));
     }
     println!("{COMMANDS} commands in one pipeline: {:?}", now() - started);
-    drop(writing.await.unwrap());
+    drop(writing.await.unwrap().expect("it does not panic"));
     nodes.stop().await;
 }
 
