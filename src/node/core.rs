@@ -93,6 +93,10 @@ impl StatusSource for Status {
         self.host.warnings()
     }
 
+    fn durability(&self) -> &'static str {
+        self.host.durability()
+    }
+
     fn storage_problem(&self) -> Option<String> {
         self.host.storage_problem()
     }

@@ -207,6 +207,10 @@ impl StatusSource for NoStatus {
     fn not_ready_because(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn durability(&self) -> &'static str {
+        ""
+    }
 }
 
 /// Nodes 1..=n, one shard with replicas on some of them.

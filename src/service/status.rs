@@ -19,9 +19,7 @@ pub trait StatusSource: Send + Sync + 'static {
     }
 
     /// Durability of the shards, as the configuration names it; empty if that is not known.
-    fn durability(&self) -> &'static str {
-        ""
-    }
+    fn durability(&self) -> &'static str;
 
     /// Why replicas that belong here do not run: the disk does not let them.
     fn storage_problem(&self) -> Option<String> {

@@ -128,6 +128,7 @@ async fn commands(cluster: &ProcessCluster) {
     let json = raftcache(&["status", "--addr", http, "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["nodes"].as_array().unwrap().len(), 3);
+    assert!(json["nodes"].to_string().contains(r#""durability":"wal""#), "{json}");
 
     let run = |at: usize, args: &[&str]| {
         let addr = ["--addr", cluster.members[at].grpc.as_str()];

@@ -136,6 +136,10 @@ impl StatusSource for Nobody {
     fn not_ready_because(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn durability(&self) -> &'static str {
+        "memory"
+    }
 }
 
 fn table() -> RoutingTable {
