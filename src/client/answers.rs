@@ -117,7 +117,8 @@ pub struct Read {
     pub age: Duration,
 }
 
-fn duration(ttl: pb::Ttl) -> Duration {
+/// A length of time that a node told; nothing if it is negative.
+pub(super) fn duration(ttl: pb::Ttl) -> Duration {
     let seconds = u64::try_from(ttl.seconds).unwrap_or(0);
     Duration::new(seconds, u32::try_from(ttl.nanos).unwrap_or(0).min(999_999_999))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use super::answers::duration;
 use crate::pb;
 use crate::types::Outcome;
 
@@ -76,12 +77,6 @@ pub(super) const UNREACHABLE: &str = "unreachable";
 
 /// Longest pause that a node may ask for; also keeps any number from overflowing the clock.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
-
-/// When the hint of a duration makes sense; the largest if it is out of range.
-fn duration(ttl: pb::Ttl) -> Duration {
-    let seconds = u64::try_from(ttl.seconds).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(ttl.nanos).unwrap_or(0).min(999_999_999))
-}
 
 impl Failure {
     /// Nothing came back. `sent` says whether the node may have got it.

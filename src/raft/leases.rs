@@ -127,6 +127,15 @@ fn exhausted(what: &'static str, limit: usize) -> Error {
     Error::from(Reason::ResourceExhausted { what, limit }).retry_after(again)
 }
 
+/// Forgets keys that nobody fills or waits for, and their bytes.
+fn forget_idle(same_hash: &mut Vec<Held>, key_bytes: &mut usize) {
+    same_hash.retain(|held| {
+        let kept = held.token.is_some() || held.waiting > 0;
+        *key_bytes -= if kept { 0 } else { held.key.len() };
+        kept
+    });
+}
+
 impl State {
     fn find(&mut self, hash: u32, key: &[u8]) -> Option<&mut Held> {
         self.keys.get_mut(&hash)?.iter_mut().find(|held| held.key == key)
@@ -148,11 +157,7 @@ impl State {
     /// Forgets keys of a hash that nobody fills or waits for.
     fn tidy(&mut self, hash: u32) {
         if let Some(same_hash) = self.keys.get_mut(&hash) {
-            same_hash.retain(|held| {
-                let kept = held.token.is_some() || held.waiting > 0;
-                self.key_bytes -= if kept { 0 } else { held.key.len() };
-                kept
-            });
+            forget_idle(same_hash, &mut self.key_bytes);
             if same_hash.is_empty() {
                 self.keys.remove(&hash);
             }
@@ -183,11 +188,7 @@ impl State {
             held.changes.send_modify(|changes| *changes += 1);
         }
         self.keys.retain(|_, same_hash| {
-            same_hash.retain(|held| {
-                let kept = held.waiting > 0;
-                self.key_bytes -= if kept { 0 } else { held.key.len() };
-                kept
-            });
+            forget_idle(same_hash, &mut self.key_bytes);
             !same_hash.is_empty()
         });
     }

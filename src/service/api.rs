@@ -168,6 +168,20 @@ pub enum Response {
     Leased(Box<Leased>),
 }
 
+impl Response {
+    /// Bytes of values and keys in it, those of several together.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Response::Written(reply) => reply.payload_bytes(),
+            Response::Read { answer, .. } => answer.payload_bytes(),
+            Response::Multi(all) => all.iter().flatten().map(Response::payload_bytes).sum(),
+            Response::Scanned { keys, .. } => keys.iter().map(Bytes::len).sum(),
+            Response::Size(_) => 0,
+            Response::Leased(leased) => leased.payload_bytes(),
+        }
+    }
+}
+
 /// The one entry of all doors. A door holds no semantics.
 pub trait Execute: Send + Sync + 'static {
     /// Runs one operation to its end or its deadline.

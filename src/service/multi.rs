@@ -134,7 +134,8 @@ impl<G: LocalGroup> Inner<G> {
                 .take(together)
                 .map(|(at, step)| async move { (at, self.alone(step, consistency, caller).await) });
             let found = join_all(some).await;
-            let bytes: usize = found.iter().map(|(_, result)| shown_bytes(result)).sum();
+            let bytes: usize =
+                found.iter().flat_map(|(_, result)| result).map(Response::payload_bytes).sum();
             let shown_now = shown.fetch_add(bytes, Ordering::Relaxed) + bytes;
             // As many as likely fit, by the size of those just read.
             let left = READS_REPLY_BYTES_MAX.saturating_sub(shown_now);
@@ -168,13 +169,6 @@ impl<G: LocalGroup> Inner<G> {
             Served::Reply(Reply::Transaction(replies)) if replies.len() == count => Ok(replies),
             other => Err(odd(&other)),
         }
-    }
-}
-
-fn shown_bytes(result: &Result<Response, Error>) -> usize {
-    match result {
-        Ok(Response::Read { answer, .. }) => answer.payload_bytes(),
-        _ => 0,
     }
 }
 

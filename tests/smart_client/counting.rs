@@ -20,8 +20,29 @@ const SHARED: usize = 6;
 const WRITERS: usize = 24;
 const KILLS: usize = 4;
 
+/// Kills, again and again, the node that leads the most, and brings it back. Work goes on before,
+/// without it and afterwards, by the count of what is `done`.
+pub async fn kill_leaders(cluster: &mut ProcessCluster, kills: usize, done: impl Fn() -> u64) {
+    let more = async |what: &str, more: u64| {
+        let goal = done() + more;
+        let enough = async || (done() >= goal).then_some(());
+        until(what, Duration::from_secs(60), enough).await;
+    };
+    more("increments before the first kill", 200).await;
+    for round in 0..kills {
+        let victim = leads_most(cluster).await;
+        let started = now();
+        cluster.kill(victim);
+        more("increments without a node", 500).await;
+        println!("round {round}: 500 increments after {:?}", now() - started);
+        cluster.launch(victim);
+        cluster.all_ready().await;
+        more("increments with it back", 200).await;
+    }
+}
+
 /// Position of the node that leads most shards.
-pub async fn leads_most(cluster: &ProcessCluster) -> usize {
+async fn leads_most(cluster: &ProcessCluster) -> usize {
     let mut leads = Vec::new();
     for at in cluster.up() {
         let replicas = cluster.status(at).await.status.replicas;
@@ -99,22 +120,7 @@ async fn counters_are_exact_while_their_leaders_are_killed() {
             spawn("writer", increment(client.clone(), writer % SHARED, done, stop))
         })
         .collect();
-    let more = async |what: &str, more: u64| {
-        let goal = done.load(Ordering::Relaxed) + more;
-        let enough = async || (done.load(Ordering::Relaxed) >= goal).then_some(());
-        until(what, Duration::from_secs(60), enough).await;
-    };
-    more("increments before the first kill", 200).await;
-    for round in 0..KILLS {
-        let victim = leads_most(&cluster).await;
-        let started = now();
-        cluster.kill(victim);
-        more("increments without a node", 500).await;
-        println!("round {round}: 500 increments after {:?}", now() - started);
-        cluster.launch(victim);
-        cluster.all_ready().await;
-        more("increments with it back", 200).await;
-    }
+    kill_leaders(&mut cluster, KILLS, || done.load(Ordering::Relaxed)).await;
     stop.store(true, Ordering::Relaxed);
     let mut sum = 0;
     for (counter, task) in counters.into_iter().enumerate() {

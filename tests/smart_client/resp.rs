@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use raftcache::types::clock::now;
 use raftcache::types::task::spawn;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::counting::leads_most;
+use crate::counting::kill_leaders;
 use crate::harness::{ProcessCluster, Shape};
 use crate::leaders::client;
-use crate::process::until;
 use crate::turn;
 
 const COUNTERS: usize = 8;
@@ -88,22 +86,7 @@ async fn a_client_that_never_retries_is_off_by_what_it_was_not_told() {
     let sum = |of: fn(&Told) -> &AtomicU64| -> u64 {
         told.iter().map(|told| of(told).load(Ordering::Relaxed)).sum()
     };
-    let more = async |what: &str, more: u64| {
-        let goal = sum(|told| &told.acknowledged) + more;
-        let enough = async || (sum(|told| &told.acknowledged) >= goal).then_some(());
-        until(what, Duration::from_secs(60), enough).await;
-    };
-    more("increments before the first kill", 200).await;
-    for round in 0..KILLS {
-        let victim = leads_most(&cluster).await;
-        let started = now();
-        cluster.kill(victim);
-        more("increments without a node", 500).await;
-        println!("round {round}: 500 increments after {:?}", now() - started);
-        cluster.launch(victim);
-        cluster.all_ready().await;
-        more("increments with it back", 200).await;
-    }
+    kill_leaders(&mut cluster, KILLS, || sum(|told| &told.acknowledged)).await;
     stop.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await.unwrap().expect("no writer panicked");

@@ -182,7 +182,7 @@ impl<'a, S: Execute> Pipeline<'a, S> {
                 Ok(_) => results.extend((0..count).map(|_| Err(lacking()))),
                 Err(error) => results.extend((0..count).map(|_| Err(error.clone()))),
             }
-            bytes += results[first..].iter().map(shown_bytes).sum::<usize>();
+            bytes += results[first..].iter().flatten().map(Response::payload_bytes).sum::<usize>();
             for (at, step) in again {
                 let result = results.get_mut(first + at);
                 if let Some(Err(Error { reason: Reason::ReplyTooLarge { .. }, .. })) = result {
@@ -234,14 +234,6 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         let arrived = at.checked_sub(self.waited).unwrap_or(at);
         let deadline = self.resp.door.deadline(arrived, None);
         Call { arrived, deadline, trace: None, activity: self.activity }
-    }
-}
-
-fn shown_bytes(result: &Result<Response, Error>) -> usize {
-    match result {
-        Ok(Response::Read { answer, .. }) => answer.payload_bytes(),
-        Ok(Response::Written(reply)) => reply.payload_bytes(),
-        _ => 0,
     }
 }
 

@@ -45,23 +45,25 @@ impl Machine {
             version,
         });
         let entry = entry.shaped(Shape::Lock);
-        let (mut locks, mut bytes) = self.keyspace.locks();
-        if locks >= lock.locks_max as usize
-            || bytes + entry.bytes() > self.bytes_max / LOCKS_BYTES_SHARE
-        {
+        if self.locks_full(lock, entry.bytes()).is_some() {
             // Some of those may have ended.
             self.reap(LOCKS_REAPED);
-            (locks, bytes) = self.keyspace.locks();
         }
-        if locks >= lock.locks_max as usize {
-            return Reply::Refused(Refusal::Locks { limit: lock.locks_max.into() });
-        }
-        let bytes_max = self.bytes_max / LOCKS_BYTES_SHARE;
-        if bytes + entry.bytes() > bytes_max {
-            return Reply::Refused(Refusal::Locks { limit: bytes_max });
+        if let Some(limit) = self.locks_full(lock, entry.bytes()) {
+            return Reply::Refused(Refusal::Locks { limit });
         }
         self.insert(entry);
         Reply::Locked { token: Version(version), deadline_ms }
+    }
+
+    /// The limit that one more lock of so many bytes would be over.
+    fn locks_full(&self, lock: &Lock, added: u64) -> Option<u64> {
+        let (locks, bytes) = self.keyspace.locks();
+        let bytes_max = self.bytes_max / LOCKS_BYTES_SHARE;
+        if locks >= lock.locks_max as usize {
+            return Some(lock.locks_max.into());
+        }
+        (bytes + added > bytes_max).then_some(bytes_max)
     }
 
     /// Holds a lock for longer, or shorter; at once over if no time is asked for.
