@@ -1,5 +1,6 @@
 # raftcache. `make help` lists the targets. Only cargo is needed (and curl for start-cluster, python3
-# besides for bench-table and bench-compare, and a Docker engine for image, up and down).
+# besides for bench-table and bench-compare, a C++ compiler for fuzz, and a Docker engine for image, up
+# and down).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -31,8 +32,9 @@ BINARY ?=
 COMPOSE ?= $(shell if docker compose version > /dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 # 1: `make down` removes the data too.
 VOLUMES ?=
-# Seconds that make fuzz spends on each target.
+# Seconds that make fuzz spends on each target, and the targets (empty: all).
 FUZZ_S ?= 600
+FUZZ_TARGETS ?=
 # Where cargo puts the binary of $(PROFILE); sets `binary`.
 BUILD = $(CARGO) build --profile $(PROFILE) --locked; \
 	target=$$($(CARGO) metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
@@ -52,8 +54,8 @@ run: ## Run a cluster of three nodes in one process, in the foreground
 test: ## Run every test
 	@$(CARGO) test --workspace --locked
 
-fuzz: ## Random input for every parser, FUZZ_S seconds each (600)
-	@RAFTCACHE_FUZZ_S="$(FUZZ_S)" $(CARGO) test --release --locked --test fuzz -- --nocapture --test-threads 2
+fuzz: ## Coverage-guided random input for every parser, FUZZ_S seconds each (600); wants a C++ compiler
+	@FUZZ_S="$(FUZZ_S)" CARGO="$(CARGO)" tests/fuzz/guided/run.sh $(FUZZ_TARGETS)
 
 verify: ## Formatting, lints, tidiness, tests; changes no file of the tree
 	@echo "== formatting"

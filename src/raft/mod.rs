@@ -12,6 +12,8 @@ mod digests;
 mod entry_codec;
 mod frame_codec;
 mod freshness;
+#[doc(hidden)]
+pub mod fuzzing;
 mod garbage;
 pub mod heartbeat;
 pub mod leases;

@@ -103,7 +103,12 @@ const CLEAN: u8 = 1;
 const UNFLUSHED: u8 = 2;
 const LOSS_UNTOLD: u8 = 4;
 
-fn encode(store_id: u128, incarnation: u64, boot_id: Option<&str>, state: u8) -> Vec<u8> {
+pub(super) fn encode(
+    store_id: u128,
+    incarnation: u64,
+    boot_id: Option<&str>,
+    state: u8,
+) -> Vec<u8> {
     let mut out = BytesMut::new();
     out.put_u8(FORMAT);
     out.put_u64_le((store_id >> 64) as u64);
@@ -114,7 +119,7 @@ fn encode(store_id: u128, incarnation: u64, boot_id: Option<&str>, state: u8) ->
     seal(&out)
 }
 
-fn decode(bytes: Vec<u8>) -> Result<(u128, u64, Previous), wire::Error> {
+pub(super) fn decode(bytes: Vec<u8>) -> Result<(u128, u64, Previous), wire::Error> {
     let mut input = unseal(bytes)?;
     let format = get_u8(&mut input, "format")?;
     if format != FORMAT {

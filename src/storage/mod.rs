@@ -11,6 +11,8 @@ pub mod engine;
 pub mod engine_wal;
 mod flush_mark;
 mod flusher;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod identity;
 mod log_image;

@@ -27,12 +27,12 @@ pub struct ReplicasStarted {
 }
 
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-struct Sets {
+pub(super) struct Sets {
     /// Every replica that started here.
-    started: BTreeSet<LogKey>,
+    pub(super) started: BTreeSet<LogKey>,
     /// Those of them whose loss was noted: it counts once, not at each start of the node.
     /// Invariant: a subset of `started`.
-    lost: BTreeSet<LogKey>,
+    pub(super) lost: BTreeSet<LogKey>,
 }
 
 fn put_keys(out: &mut BytesMut, keys: &BTreeSet<LogKey>) {
@@ -54,7 +54,7 @@ fn get_keys(input: &mut Bytes) -> Result<BTreeSet<LogKey>, wire::Error> {
     Ok(keys)
 }
 
-fn encode(sets: &Sets) -> Vec<u8> {
+pub(super) fn encode(sets: &Sets) -> Vec<u8> {
     let mut out = BytesMut::new();
     out.put_u8(FORMAT);
     put_keys(&mut out, &sets.started);
@@ -62,7 +62,7 @@ fn encode(sets: &Sets) -> Vec<u8> {
     seal(&out)
 }
 
-fn decode(bytes: Vec<u8>) -> Result<Sets, wire::Error> {
+pub(super) fn decode(bytes: Vec<u8>) -> Result<Sets, wire::Error> {
     let mut input = unseal(bytes)?;
     let format = get_u8(&mut input, "format")?;
     if !(1..=FORMAT).contains(&format) {

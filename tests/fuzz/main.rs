@@ -1,25 +1,23 @@
 //! Parsers under random input: nothing that comes from a socket or a disk makes the program panic, and
 //! what is understood is understood the same way again.
 //!
-//! Not a coverage-guided fuzzer, which needs a nightly compiler: inputs are valid encodings with bytes
-//! flipped, cut, repeated, spliced and replaced by numbers that tend to hurt; what still decodes joins
-//! the corpus. `RAFTCACHE_FUZZ_S` is how long each target runs, 2 seconds unless set; `make fuzz` takes
-//! 10 minutes each. A finding prints its seed and the command that plays it again.
+//! Inputs are valid encodings with bytes flipped, cut, repeated, spliced and replaced by numbers that
+//! tend to hurt; what still decodes joins the corpus. `RAFTCACHE_FUZZ_S` is how long each target runs, 2
+//! seconds unless set. A finding prints its seed and the command that plays it again. `make fuzz` gives
+//! the same targets to libFuzzer (`tests/fuzz/guided`), which also goes by what code an input reaches.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
-mod grpc;
-mod http;
-mod records;
-mod resp;
-mod words;
+mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use raftcache::types::clock::now;
 use raftcache::types::random::Random;
+
+use crate::targets::Target;
 
 /// Inputs kept because they decoded.
 const CORPUS_MAX: usize = 512;
@@ -46,8 +44,8 @@ fn budget() -> Duration {
     Duration::from_secs_f64(seconds.unwrap_or(2.0))
 }
 
-/// Feeds `take` until the time is over. It tells whether it understood; then the input is kept.
-pub fn fuzz(name: &str, corpus: Vec<Vec<u8>>, mut take: impl FnMut(&[u8]) -> bool) {
+/// Feeds a target until the time is over. What it understood is kept.
+fn fuzz(name: &str, Target { sound: corpus, mut take }: Target) {
     assert!(!corpus.is_empty(), "{name}: a corpus");
     for sound in &corpus {
         assert!(take(sound), "{name}: what is sound is understood: {}", hex(sound));
@@ -84,7 +82,7 @@ pub fn fuzz(name: &str, corpus: Vec<Vec<u8>>, mut take: impl FnMut(&[u8]) -> boo
     assert!(runs > 0);
 }
 
-pub fn below(random: &mut Random, end: usize) -> usize {
+fn below(random: &mut Random, end: usize) -> usize {
     usize::try_from(random.bits() % (end.max(1) as u64)).unwrap()
 }
 
@@ -136,8 +134,32 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 #[should_panic(expected = "again: RAFTCACHE_FUZZ_SEED=")]
 fn a_panic_is_found() {
-    fuzz("weak", vec![b"{\"a\":1}".to_vec()], |input| {
+    let take = Box::new(|input: &[u8]| {
         assert!(input.iter().filter(|byte| **byte == b'[').count() < 8, "too deep for me");
         true
     });
+    fuzz("weak", Target { sound: vec![b"{\"a\":1}".to_vec()], take });
+}
+
+macro_rules! tests {
+    ($($name:ident)+) => {
+        $(
+            #[test]
+            fn $name() {
+                let name = stringify!($name);
+                fuzz(name, targets::of_name(name).expect("a target of that name"));
+            }
+        )+
+
+        #[test]
+        fn every_target_runs() {
+            assert_eq!(targets::NAMES, [$(stringify!($name)),+]);
+        }
+    };
+}
+
+tests! {
+    resp_requests resp_commands http_requests json_values grpc_operations grpc_many log_records
+    applied_batches snapshots store_records forward_frames remembered_replies cluster_records
+    raft_frames globs decimals
 }

@@ -8,6 +8,7 @@
 mod client;
 mod exempt;
 mod generate;
+#[path = "../support/one_shard.rs"]
 mod ours;
 mod pair;
 #[path = "../support/ports.rs"]

@@ -8,16 +8,14 @@ use raftcache::types::{
     Batch, Command, Condition, Expiry, IncrementFloat, Reply, Set, Value, ValueKind, Write,
 };
 
-use crate::fuzz;
+use super::Target;
 
 /// Steps are bounded by the product of the lengths, whatever the pattern; a pattern without special
 /// bytes matches itself alone.
-#[test]
-fn globs() {
+pub fn globs() -> Target {
     let sound =
         ["a*b?c\0axxbyc", "[a-z][^0-9]*\0q!x", "\\*\\?\0*?", "a*a*a*a*b\0aaaaaaaaaaaa", "[]\0x"];
-    let corpus = sound.iter().map(|text| text.as_bytes().to_vec()).collect();
-    fuzz("globs", corpus, |input| {
+    Target::new(sound, |input| {
         let at = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
         let (pattern, text) = (&input[..at], &input[(at + 1).min(input.len())..]);
         let (pattern, text) =
@@ -31,12 +29,11 @@ fn globs() {
             assert!(found);
         }
         true
-    });
+    })
 }
 
 /// A value and what is added to it: the sum is a number, or the value is as it was.
-#[test]
-fn decimals() {
+pub fn decimals() -> Target {
     let owned = SlotSet::all();
     let mut machine =
         Machine::new(MachineConfig { bytes_max: 1 << 20, hash_seed: 7, versions_from: 0, owned });
@@ -44,8 +41,7 @@ fn decimals() {
     let mut index = 0;
     let sound =
         ["1.5\x001e3", "-0\x00.5", "99999999999999999999\x00-1e-17", "1e308\x001e308", "+5.\x000"];
-    let corpus = sound.iter().map(|text| text.as_bytes().to_vec()).collect();
-    fuzz("decimals", corpus, |input| {
+    Target::new(sound, move |input| {
         let at = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
         let (value, delta) = (&input[..at], &input[(at + 1).min(input.len())..]);
         let data = Bytes::copy_from_slice(&value[..value.len().min(4_096)]);
@@ -70,5 +66,5 @@ fn decimals() {
             other => panic!("{other:?}"),
         }
         true
-    });
+    })
 }

@@ -17,7 +17,7 @@ use raftcache::types::{
 };
 use tower::ServiceExt as _;
 
-use crate::fuzz;
+use super::Target;
 
 /// Answers in the shape that is asked for.
 struct Yes;
@@ -116,12 +116,10 @@ const SOUND: [&str; 12] = [
     "DELETE /cache?confirm=flush\n\n",
 ];
 
-#[test]
-fn requests() {
+pub fn requests() -> Target {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let router: Router = router(Arc::new(Yes), FrontLimits::default(), &Metrics::new());
-    let corpus = SOUND.iter().map(|text| text.as_bytes().to_vec()).collect();
-    fuzz("requests", corpus, |input| {
+    Target::new(SOUND, move |input| {
         let Some(request) = request(input) else { return false };
         runtime.block_on(async {
             let response = router.clone().oneshot(request).await.unwrap();
@@ -135,12 +133,11 @@ fn requests() {
             }
             parts.status.is_success() || parts.status == 304
         })
-    });
+    })
 }
 
 /// Any JSON comes back the same, byte for byte but for the escapes of strings.
-#[test]
-fn json_values() {
+pub fn json_values() -> Target {
     let sound = [
         "5",
         "\"5\"",
@@ -150,8 +147,7 @@ fn json_values() {
         "-0.0e-7",
         "\"\\ud800\"",
     ];
-    let corpus = sound.iter().map(|text| text.as_bytes().to_vec()).collect();
-    fuzz("json_values", corpus, |input| {
+    Target::new(sound, |input| {
         let Ok(json) = serde_json::from_slice::<&serde_json::value::RawValue>(input) else {
             let _ = Shown::of(input);
             return false;
@@ -164,5 +160,5 @@ fn json_values() {
             Shown::Bytes(back) => panic!("{back:?} was JSON"),
         }
         true
-    });
+    })
 }

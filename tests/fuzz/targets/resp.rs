@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use raftcache::codec::resp::parse::{Parser, ProtocolError, RequestLimits};
 
-use crate::fuzz;
+use super::Target;
 
 const LIMITS: RequestLimits = RequestLimits {
     arguments_max: 64,
@@ -39,8 +39,7 @@ fn parse(input: &[u8], step: usize) -> Parsed {
     (requests, None)
 }
 
-#[test]
-fn resp_requests() {
+pub fn requests() -> Target {
     let sound = [
         "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n",
         "*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$0\r\n\r\n",
@@ -48,8 +47,7 @@ fn resp_requests() {
         "*-1\r\n*0\r\nget k\n",
         "*2\r\n$4\r\nECHO\r\n$10\r\n0123456789\r\n*1\r\n$3\r\nfoo",
     ];
-    let corpus = sound.iter().map(|text| text.as_bytes().to_vec()).collect();
-    fuzz("resp_requests", corpus, |input| {
+    Target::new(sound, |input| {
         let whole = parse(input, input.len().max(1));
         for step in [1, 3, 17] {
             let (requests, error) = parse(input, step);
@@ -57,5 +55,5 @@ fn resp_requests() {
             assert_eq!(error.is_some(), whole.1.is_some(), "{error:?} {:?}", whole.1);
         }
         whole.1.is_none()
-    });
+    })
 }

@@ -1,21 +1,18 @@
-//! What comes from disks and peers: log records, forward frames, snapshots, the controller's records.
+//! What comes from disks: log records, what they do when they are applied, snapshots, stores.
 
-use bytes::{Bytes, BytesMut};
-use raftcache::codec::{cluster_record, forward, log_record};
-use raftcache::core::cluster::{ClusterCommand, Form, Founder, RegisterNode};
+use bytes::Bytes;
+use raftcache::codec::log_record;
 use raftcache::core::machine::{Machine, MachineConfig};
-use raftcache::core::reply_record::{get_answer, get_found, get_reply, put_reply};
 use raftcache::core::restore::MachineRestorer;
 use raftcache::core::slot_set::SlotSet;
-use raftcache::core::table::NodeInfo;
+use raftcache::storage::fuzzing;
 use raftcache::types::{
-    Answer, Append, Batch, Command, Condition, Consistency, Delete, Expire, ExpireCondition,
-    Expiry, Found, Freshness, Increment, IncrementFloat, NodeId, Query, Reply, RequestId,
-    RoutingEpoch, Scan, Set, SetRange, Slot, Step, Transaction, Value, ValueKind, Version, Watch,
-    Write,
+    Answer, Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry,
+    Fill, Found, Increment, IncrementFloat, Lock, Query, Renew, Reply, RequestId, Scan, Set,
+    SetRange, Slot, Step, Transaction, Unlock, Value, ValueKind, Version, Watch, Write,
 };
 
-use crate::fuzz;
+use super::Target;
 
 fn value(text: &'static str) -> Value {
     Value { data: Bytes::from_static(text.as_bytes()), kind: ValueKind::Text }
@@ -34,6 +31,17 @@ fn set(key: &'static str) -> Set {
 fn commands() -> Vec<Command> {
     let key = || Bytes::from_static(b"key");
     let expire = |expiry| Expire { key: key(), expiry, condition: ExpireCondition::IfLater };
+    let copy =
+        || CopyKey { key: key(), to: Bytes::from_static(b"other"), condition: Condition::IfAbsent };
+    let fill = Fill {
+        key: key(),
+        value: value("filled"),
+        soft_ms: Some(300),
+        expiry: Expiry::AfterMs(1_500),
+        cost_ms: 7,
+        token: 1 << 40,
+        since: Some(Version(9)),
+    };
     let delete = || Delete { key: key(), condition: Condition::IfPresent };
     let watches =
         vec![Watch { key: key(), version: Some(Version(7)) }, Watch { key: key(), version: None }];
@@ -60,11 +68,17 @@ fn commands() -> Vec<Command> {
         Command::Append(Append { key: key(), value: value("more") }),
         Command::SetRange(SetRange { key: key(), offset: 300, value: value("over") }),
         Command::Transaction(Transaction { watches, steps }),
+        Command::Copy(copy()),
+        Command::Rename(copy()),
+        Command::Lock(Lock { key: key(), owner: key(), ttl_ms: 300, locks_max: 9 }),
+        Command::Renew(Renew { key: key(), owner: key(), token: Version(7), ttl_ms: 300 }),
+        Command::Unlock(Unlock { key: key(), owner: key(), token: Version(7) }),
+        Command::Fill(fill),
         Command::Flush,
     ]
 }
 
-fn writes() -> Vec<Write> {
+pub fn writes() -> Vec<Write> {
     let ids = [None, Some(RequestId { session: u128::MAX / 3, sequence: 300 })];
     let pairs = commands().into_iter().zip(ids.into_iter().cycle());
     pairs.map(|(command, request_id)| Write { request_id, command }).collect()
@@ -74,7 +88,7 @@ fn batch() -> Batch {
     Batch { stamp_ms: 1_700_000_000_000, touches: vec![1, u32::MAX], writes: writes() }
 }
 
-fn queries() -> Vec<Query> {
+pub fn queries() -> Vec<Query> {
     let key = || Bytes::from_static(b"key");
     let pattern = Some(Bytes::from_static(b"k*[a-z]"));
     vec![
@@ -86,8 +100,12 @@ fn queries() -> Vec<Query> {
     ]
 }
 
-fn replies() -> Vec<Reply> {
-    let found = || Box::new(Found { value: value("old"), version: Version(9), ttl_ms: Some(300) });
+pub fn found() -> Found {
+    Found { value: value("old"), version: Version(9), ttl_ms: Some(300) }
+}
+
+pub fn replies() -> Vec<Reply> {
+    let found = || Box::new(found());
     let plain = vec![
         Reply::Set { version: Version(1 << 40) },
         Reply::Swapped { version: Version(3), old: Some(found()) },
@@ -104,26 +122,22 @@ fn replies() -> Vec<Reply> {
     [plain.clone(), vec![Reply::Transaction(plain)]].concat()
 }
 
-#[test]
-fn log_records() {
+pub fn log_records() -> Target {
     let one_by_one = writes().into_iter().map(|write| Batch { writes: vec![write], ..batch() });
     let corpus = one_by_one.chain([batch()]);
-    let corpus = corpus.map(|batch| log_record::encode_batch(&batch).to_vec()).collect();
-    fuzz("log_records", corpus, |input| {
-        match log_record::decode_batch(Bytes::copy_from_slice(input)) {
-            Ok(batch) => {
-                let again = log_record::encode_batch(&batch);
-                assert_eq!(log_record::decode_batch(again), Ok(batch));
-                true
-            }
-            Err(_) => false,
+    let sound = corpus.map(|batch| log_record::encode_batch(&batch));
+    Target::new(sound, |input| match log_record::decode_batch(Bytes::copy_from_slice(input)) {
+        Ok(batch) => {
+            let again = log_record::encode_batch(&batch);
+            assert_eq!(log_record::decode_batch(again), Ok(batch));
+            true
         }
-    });
+        Err(_) => false,
+    })
 }
 
 /// What decodes, applies: a machine takes any batch a leader may have made, and its replicas agree.
-#[test]
-fn applied_batches() {
+pub fn applied_batches() -> Target {
     let config = || MachineConfig {
         bytes_max: 1 << 20,
         hash_seed: 7,
@@ -131,10 +145,10 @@ fn applied_batches() {
         owned: SlotSet::all(),
     };
     let one_by_one = writes().into_iter().map(|write| Batch { writes: vec![write], ..batch() });
-    let corpus = one_by_one.map(|batch| log_record::encode_batch(&batch).to_vec()).collect();
+    let sound = one_by_one.map(|batch| log_record::encode_batch(&batch));
     let mut machines = [Machine::new(config()), Machine::new(config())];
     let mut index = 0;
-    fuzz("applied_batches", corpus, |input| {
+    Target::new(sound, move |input| {
         let Ok(mut batch) = log_record::decode_batch(Bytes::copy_from_slice(input)) else {
             return false;
         };
@@ -150,80 +164,11 @@ fn applied_batches() {
         });
         assert_eq!(answers[0], answers[1]);
         true
-    });
-}
-
-#[test]
-fn forward_frames() {
-    let of = |operations| forward::Request {
-        epoch: RoutingEpoch(300),
-        batch: 1,
-        deadline_ms: 5_000,
-        operations,
-        traces: vec![1, u128::MAX],
-    };
-    let reads = |consistency| forward::Operations::Reads { consistency, queries: queries() };
-    let corpus = [
-        of(forward::Operations::Writes(writes())),
-        of(reads(Consistency::Bounded { staleness_ms_max: 300 })),
-        of(reads(Consistency::Stale)),
-    ];
-    let corpus = corpus.iter().map(|frame| frame.encode().to_vec()).collect();
-    fuzz("forward_frames", corpus, |input| {
-        match forward::Request::decode(Bytes::copy_from_slice(input)) {
-            Ok(frame) => {
-                assert_eq!(forward::Request::decode(frame.encode()).as_ref(), Ok(&frame));
-                true
-            }
-            Err(_) => false,
-        }
-    });
-}
-
-#[test]
-fn forward_answers() {
-    let of = |results| forward::Response { epoch: RoutingEpoch(300), results };
-    let answers = vec![Answer::Value(None), Answer::Size(7), Answer::Meta(None)];
-    let corpus = [
-        of(forward::Results::Writes(replies())),
-        of(forward::Results::Reads { answers, freshness: Freshness::default() }),
-    ];
-    let corpus = corpus.iter().map(|frame| frame.encode().to_vec()).collect();
-    fuzz("forward_answers", corpus, |input| {
-        match forward::Response::decode(Bytes::copy_from_slice(input)) {
-            Ok(frame) => {
-                assert_eq!(forward::Response::decode(frame.encode()).as_ref(), Ok(&frame));
-                true
-            }
-            Err(_) => false,
-        }
-    });
-}
-
-#[test]
-fn remembered_replies() {
-    let encode = |reply: &Reply| {
-        let mut out = BytesMut::new();
-        put_reply(&mut out, reply);
-        out
-    };
-    let corpus = replies().iter().map(|reply| encode(reply).to_vec()).collect();
-    fuzz("remembered_replies", corpus, |input| {
-        let bytes = || Bytes::copy_from_slice(input);
-        let _ = (get_answer(&mut bytes()), get_found(&mut bytes()));
-        match get_reply(&mut bytes()) {
-            Ok(reply) => {
-                assert_eq!(get_reply(&mut encode(&reply).freeze()), Ok(reply));
-                true
-            }
-            Err(_) => false,
-        }
-    });
+    })
 }
 
 /// Snapshots whose checksum is right, whatever is in them: a peer that is wrong, not a disk.
-#[test]
-fn snapshots() {
+pub fn snapshots() -> Target {
     let owned = SlotSet::all();
     let mut machine =
         Machine::new(MachineConfig { bytes_max: 1 << 20, hash_seed: 7, versions_from: 0, owned });
@@ -243,46 +188,15 @@ fn snapshots() {
         chunks.push(chunk.to_vec());
     }
     machine.snapshot_end();
-    let corpus = chunks.into_iter().map(|chunk| chunk[..chunk.len() - 4].to_vec()).collect();
-    fuzz("snapshots", corpus, |input| {
+    let sound = chunks.iter().map(|chunk| &chunk[..chunk.len() - 4]);
+    Target::new(sound, |input| {
         let sealed = [input, &crc32c::crc32c(input).to_le_bytes()].concat();
         let mut restorer = MachineRestorer::new();
         restorer.push(sealed.into()).is_ok() && restorer.finish().is_ok()
-    });
+    })
 }
 
-#[test]
-fn cluster_records() {
-    let info = NodeInfo {
-        store_id: 9,
-        peer_addr: "10.0.0.1:9001".to_owned(),
-        grpc_addr: "10.0.0.1:8080".to_owned(),
-        http_addr: "10.0.0.1:8081".to_owned(),
-        resp_addr: "10.0.0.1:7001".to_owned(),
-        zone: "a".to_owned(),
-    };
-    let register = RegisterNode { node: NodeId(300), info, incarnation: 2, logs_survive: true };
-    let form = Form {
-        cluster_id: u128::MAX / 5,
-        founders: vec![Founder { node: NodeId(1), store_id: 9 }],
-        nodes_min: 3,
-        shards: 16,
-        replicas: 3,
-        bytes_max: 1 << 26,
-        seed: 7,
-    };
-    let corpus = [ClusterCommand::RegisterNode(register), ClusterCommand::Form(form)];
-    let corpus = corpus.iter().map(|c| cluster_record::encode_command(c).to_vec()).collect();
-    fuzz("cluster_records", corpus, |input| {
-        let bytes = || Bytes::copy_from_slice(input);
-        let _ = cluster_record::decode_reply(bytes());
-        match cluster_record::decode_command(bytes()) {
-            Ok(command) => {
-                let again = cluster_record::encode_command(&command);
-                assert_eq!(cluster_record::decode_command(again), Ok(command));
-                true
-            }
-            Err(_) => false,
-        }
-    });
+/// What the log stores, the snapshot files and the small files of a data directory keep.
+pub fn store_records() -> Target {
+    Target::new(fuzzing::sound(), fuzzing::take)
 }
