@@ -69,6 +69,9 @@ pub struct Limits {
     pub lease_token_ms: u64,
     /// Tokens to fill keys that are out at once for one shard, 1..=1048576. Default 65536.
     pub lease_tokens_max: usize,
+    /// Bytes of the keys that are filled or waited for at one shard, 1..=1073741824; beyond them no
+    /// more tokens are given. Default 16 MiB.
+    pub lease_keys_bytes_max: usize,
     /// Callers that wait for the fill of one key, 0..=`lease_waiters_max`. Default 4096.
     pub lease_waiters_key_max: usize,
     /// Callers that wait for fills of one shard, 0..=1048576. Default 16384.
@@ -179,6 +182,7 @@ impl Default for Limits {
             locks_max: limits::LOCKS_MAX,
             lease_token_ms: limits::LEASE_TOKEN_MS,
             lease_tokens_max: limits::LEASE_TOKENS_MAX,
+            lease_keys_bytes_max: limits::LEASE_KEYS_BYTES_MAX,
             lease_waiters_key_max: limits::LEASE_WAITERS_KEY_MAX,
             lease_waiters_max: limits::LEASE_WAITERS_MAX,
             message_bytes_max: limits::MESSAGE_BYTES_MAX,

@@ -208,6 +208,7 @@ const RULES: &[(&str, &str)] = &[
     ("limits.locks_max", "1048577"),
     ("limits.lease_token_ms", "9"),
     ("limits.lease_tokens_max", "0"),
+    ("limits.lease_keys_bytes_max", "0"),
     ("limits.lease_waiters_max", "1048577"),
     ("limits.lease_waiters_key_max", "16385"),
     ("limits.message_bytes_max", "1052672"),

@@ -336,6 +336,7 @@ impl Config {
         check.range("limits.locks_max", own.locks_max.into(), 0..=1 << 20);
         check.range("limits.lease_token_ms", own.lease_token_ms, 10..=600_000);
         check.range_usize("limits.lease_tokens_max", own.lease_tokens_max, 1..=1 << 20);
+        check.range_usize("limits.lease_keys_bytes_max", own.lease_keys_bytes_max, 1..=1 << 30);
         let (waiters, others) = (own.lease_waiters_max, limits::FORWARD_WAITING_MAX);
         check.range_usize("limits.lease_waiters_max", waiters, 0..=1 << 20);
         check.range_usize("limits.lease_waiters_key_max", own.lease_waiters_key_max, 0..=waiters);

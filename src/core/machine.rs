@@ -269,6 +269,15 @@ impl Machine {
         found.is_some_and(|id| self.keyspace.get(id).is_lock())
     }
 
+    /// What a command is refused that changes or removes what is there: it adds nothing, so a want of
+    /// room does not matter to it.
+    fn refuse_key(&self, key: &[u8]) -> Option<Refusal> {
+        let (bytes, bytes_max) = (logical_bytes(key.len()), entry_bytes_max(self.bytes_max));
+        let too_large = || Refusal::TooLarge { bytes, bytes_max };
+        self.not_owned(key).or_else(|| (key.len() > KEY_BYTES_MAX).then(too_large))
+    }
+
+    /// What a command is refused that puts a value.
     fn refuse(&self, key: &[u8], value_len: usize) -> Option<Refusal> {
         self.not_owned(key).or_else(|| self.too_large(key, value_len))
     }

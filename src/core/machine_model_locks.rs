@@ -42,8 +42,6 @@ impl Model {
         }
         let first_measured = match command {
             Command::Set(set) | Command::GetSet(set) => Some(set.value.data.len()),
-            Command::Delete(_) | Command::GetDelete(_) => Some(0),
-            Command::Expire(_) | Command::GetExpire(_) => Some(0),
             _ => None,
         };
         if first_measured.is_some_and(|len| self.too_large(key, len).is_some()) {
@@ -54,9 +52,6 @@ impl Model {
     }
 
     pub(super) fn lock(&mut self, lock: &Lock, version: u64) -> Reply {
-        if let Some(reply) = self.too_large(&lock.key, lock.owner.len()) {
-            return reply;
-        }
         self.reap(&lock.key);
         if let Some(entry) = self.entries.get(&lock.key[..]) {
             let (token, ttl_ms) = (Version(entry.version), entry.deadline_ms - self.log_time_ms);
@@ -85,6 +80,9 @@ impl Model {
         if self.lock_bytes() + entry.bytes(&lock.key) > limit {
             return Reply::Refused(Refusal::Locks { limit });
         }
+        if let Some(reply) = self.too_large(&lock.key, lock.owner.len()) {
+            return reply;
+        }
         self.make_room(entry.bytes(&lock.key));
         self.entries.insert(lock.key.to_vec(), entry);
         Reply::Locked { token: Version(version), deadline_ms }
@@ -103,9 +101,6 @@ impl Model {
 
     /// What to answer to who does not hold the lock; `None` if it is held so.
     pub(super) fn held(&mut self, key: &[u8], owner: &[u8], token: Version) -> Option<Reply> {
-        if let Some(reply) = self.too_large(key, owner.len()) {
-            return Some(reply);
-        }
         self.reap(key);
         match self.entries.get(key) {
             None => Some(Reply::NotHeld { current: None }),

@@ -245,8 +245,8 @@ pub(super) fn disk_failed(error: &(impl std::fmt::Display + ?Sized)) -> Error {
 fn error_kind(error: &identity::Error) -> std::io::ErrorKind {
     match error {
         identity::Error::Io(error) => error.kind(),
-        identity::Error::InUse(_) | identity::Error::Damaged { .. } => {
-            std::io::ErrorKind::InvalidData
-        }
+        identity::Error::InUse(_)
+        | identity::Error::Damaged { .. }
+        | identity::Error::Format { .. } => std::io::ErrorKind::InvalidData,
     }
 }

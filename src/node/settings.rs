@@ -63,6 +63,7 @@ fn leases(config: &Config) -> LeaseLimits {
     LeaseLimits {
         token: Duration::from_millis(from.lease_token_ms),
         tokens_max: from.lease_tokens_max,
+        keys_bytes_max: from.lease_keys_bytes_max,
         waiters_key_max: from.lease_waiters_key_max,
         waiters_max: from.lease_waiters_max,
     }

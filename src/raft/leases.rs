@@ -33,6 +33,8 @@ pub struct LeaseLimits {
     pub token: Duration,
     /// Tokens out at once.
     pub tokens_max: usize,
+    /// Bytes of the keys that have tokens or waiters; beyond them no more tokens are given.
+    pub keys_bytes_max: usize,
     /// Callers that wait for one key.
     pub waiters_key_max: usize,
     /// Callers that wait in all.
@@ -44,6 +46,7 @@ impl Default for LeaseLimits {
         LeaseLimits {
             token: Duration::from_millis(LEASE_TOKEN_MS),
             tokens_max: LEASE_TOKENS_MAX,
+            keys_bytes_max: LEASE_KEYS_BYTES_MAX,
             waiters_key_max: LEASE_WAITERS_KEY_MAX,
             waiters_max: LEASE_WAITERS_MAX,
         }
@@ -228,8 +231,8 @@ impl Leases {
         if state.ends.len() >= self.limits.tokens_max {
             return Err(exhausted(WHAT_LEASE_TOKENS, self.limits.tokens_max));
         }
-        if state.key_bytes >= LEASE_KEYS_BYTES_MAX {
-            return Err(exhausted(WHAT_LEASE_KEYS_BYTES, LEASE_KEYS_BYTES_MAX));
+        if state.key_bytes >= self.limits.keys_bytes_max {
+            return Err(exhausted(WHAT_LEASE_KEYS_BYTES, self.limits.keys_bytes_max));
         }
         let (token, end) = (token_of(draw()), at + self.limits.token);
         state.find_or_add(hash, key).token = Some((token, end));

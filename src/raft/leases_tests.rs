@@ -4,7 +4,7 @@ const KEY: Bytes = Bytes::from_static(b"k");
 
 fn limits() -> LeaseLimits {
     let token = Duration::from_secs(10);
-    LeaseLimits { token, tokens_max: 3, waiters_key_max: 2, waiters_max: 3 }
+    LeaseLimits { token, tokens_max: 3, keys_bytes_max: 64, waiters_key_max: 2, waiters_max: 3 }
 }
 
 fn token(leases: &Leases, key: &Bytes, term: u64, random: u64) -> Option<u64> {
@@ -93,4 +93,16 @@ async fn tokens_and_waiters_are_bounded_and_given_back() {
     assert_eq!(leases.held.load(Ordering::SeqCst), 0, "nothing is kept");
     assert!(leases.state.lock().ends.is_empty());
     assert_eq!(token(&leases, &keys[3], 1, 9), Some(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_bounded_by_their_bytes() {
+    let leases = Leases::new(limits());
+    let long = Bytes::from(vec![b'x'; 64]);
+    assert_eq!(token(&leases, &long, 1, 7), Some(7));
+    let refused = leases.enter((2, &KEY), 1, || 8).unwrap_err();
+    let Reason::ResourceExhausted { what, limit } = refused.reason else { panic!("{refused:?}") };
+    assert_eq!((what, limit), (WHAT_LEASE_KEYS_BYTES, 64));
+    leases.changed(1);
+    assert_eq!(token(&leases, &KEY, 1, 9), Some(9), "the long key is forgotten");
 }

@@ -11,7 +11,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::disk::{self, Disk};
 use crate::types::wire::{self, get_bytes, get_u8, get_u64, put_bytes};
 
-const FORMAT: u8 = 1;
+/// Of the directory as a whole: it changes also where what a logged entry does has changed, for a replica
+/// that applies old entries anew would differ from one that had applied them (INV-3).
+const FORMAT: u8 = 2;
 const FILE: &str = "identity";
 /// Longest identity file, bytes.
 const BYTES_MAX: u64 = 4096;
@@ -33,6 +35,32 @@ pub enum Error {
         /// What was found.
         detail: String,
     },
+    /// Another build made it.
+    #[error(
+        "{path} says format {format}; this build knows {expected}: what its log holds would be applied \
+         differently. Start with the build that made it, or with an empty data directory"
+    )]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What it says.
+        format: u64,
+        /// What this build writes.
+        expected: u8,
+    },
+}
+
+impl Error {
+    /// A file that does not decode.
+    fn of_wire(path: &Path, error: wire::Error) -> Self {
+        let path = path.to_owned();
+        match error {
+            wire::Error::Tag { what: "format", tag } => {
+                Error::Format { path, format: tag, expected: FORMAT }
+            }
+            error => Error::Damaged { path, detail: error.to_string() },
+        }
+    }
 }
 
 /// Checksum before the rest; both small files of this directory are sealed so.
@@ -157,10 +185,7 @@ impl Identity {
         let path = dir.join(FILE);
         let found = match disk::read_small(disk.as_ref(), &path, BYTES_MAX)? {
             None => None,
-            Some(bytes) => Some(
-                decode(bytes)
-                    .map_err(|e| Error::Damaged { path: path.clone(), detail: e.to_string() })?,
-            ),
+            Some(bytes) => Some(decode(bytes).map_err(|e| Error::of_wire(&path, e))?),
         };
         let (store_id, starts, previous) = match found {
             Some((store_id, starts, previous)) => (store_id, starts, Some(previous)),
@@ -206,7 +231,7 @@ impl Identity {
         let damaged = |detail: String| Error::Damaged { path: self.path.clone(), detail };
         let found = disk::read_small(self.disk.as_ref(), &self.path, BYTES_MAX)?
             .ok_or_else(|| damaged("it is gone".to_owned()))?;
-        let (store_id, _, _) = decode(found).map_err(|e| damaged(e.to_string()))?;
+        let (store_id, _, _) = decode(found).map_err(|e| Error::of_wire(&self.path, e))?;
         if store_id != self.store_id {
             return Err(damaged(format!("it belongs to store {store_id:032x}")));
         }

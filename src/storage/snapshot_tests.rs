@@ -191,6 +191,17 @@ fn a_store_keeps_its_name_counts_its_starts_and_knows_how_it_stopped() {
     disk.corrupt(Path::new("/d/identity"), |bytes| bytes[9] ^= 1).unwrap();
     let error = Identity::start(simulated(&disk), Path::new("/d"), None, true, || 9).unwrap_err();
     assert!(matches!(error, identity::Error::Damaged { .. }), "{error}");
+    // What another build wrote is sound, and not for this one.
+    let reseal = |bytes: &mut Vec<u8>| {
+        bytes[9] ^= 1;
+        bytes[4] = 1;
+        let crc = crc32c::crc32c(&bytes[4..]).to_le_bytes();
+        bytes[..4].copy_from_slice(&crc);
+    };
+    disk.corrupt(Path::new("/d/identity"), reseal).unwrap();
+    let error = Identity::start(simulated(&disk), Path::new("/d"), None, true, || 9).unwrap_err();
+    assert!(matches!(error, identity::Error::Format { format: 1, expected: 2, .. }), "{error}");
+    assert!(error.to_string().contains("empty data directory"), "{error}");
 }
 
 #[test]

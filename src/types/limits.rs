@@ -58,7 +58,7 @@ pub const LEASE_WAIT_MS_MAX: u64 = 60_000;
 pub const LEASE_BETA_MILLI_MAX: u32 = 100_000;
 /// Why a caller is refused where too many tokens are out.
 pub const WHAT_LEASE_TOKENS: &str = "fill tokens of the shard";
-/// What `LEASE_KEYS_BYTES_MAX` bounds, in a refusal.
+/// Why a caller is refused where the keys being filled are too long together.
 pub const WHAT_LEASE_KEYS_BYTES: &str = "bytes of keys that are filled at the shard";
 /// Why a caller is refused where too many wait for fills.
 pub const WHAT_LEASE_WAITERS: &str = "callers waiting for fills of the shard";

@@ -55,6 +55,14 @@ async fn any_json_comes_back(node: &OneNode) {
         (&raw.body[..], raw.header("content-type")),
         (&[255, 0, 1][..], "application/octet-stream")
     );
+    // Two representations have two tags.
+    let tag = bytes.header("etag").trim_matches('"').to_owned();
+    assert_eq!(raw.header("etag"), format!("\"{tag}-raw\""));
+    let has = [("if-none-match", raw.header("etag"))];
+    assert_eq!(http.call("GET", "/cache/json?raw", &has, "").await.status, 304);
+    assert_eq!(http.call("GET", "/cache/json", &has, "").await.status, 200);
+    let replaced = [JSON, ("if-match", raw.header("etag"))];
+    assert_eq!(http.call("PUT", "/cache/json", &replaced, "{\"value\":1}").await.status, 200);
 }
 
 async fn raw_bytes_come_back(node: &OneNode) {
@@ -70,6 +78,8 @@ async fn raw_bytes_come_back(node: &OneNode) {
     }
     let shown = http.call("GET", "/cache/raw", &[("accept", "text/html, */*;q=0.1")], "").await;
     assert!(shown.json()["value_base64"].is_string());
+    let refused = [("accept", "application/json; Q=0.0, image/png")];
+    assert_eq!(http.call("GET", "/cache/raw", &refused, "").await.body, data);
     let head = http.call("HEAD", "/cache/raw?raw", &[], "").await;
     assert_eq!((head.status, head.header("content-length")), (200, "256"));
     // Nothing at all is a value as well.
@@ -149,7 +159,7 @@ async fn times_to_live(node: &OneNode) {
     let left = got.json()["ttl"].as_f64().unwrap();
     assert!(left > 60.0 && left <= 100.5, "{left}");
     let max_age: f64 =
-        got.header("cache-control").strip_prefix("max-age=").unwrap().parse().unwrap();
+        got.header("cache-control").strip_prefix("no-cache, max-age=").unwrap().parse().unwrap();
     assert!(max_age <= 100.0 && max_age > 60.0 && max_age.fract() == 0.0);
     // The three ways to give it, and `keep`.
     let left = async || http.get("/cache/brief").await.json()["ttl"].as_f64();
@@ -161,6 +171,9 @@ async fn times_to_live(node: &OneNode) {
     assert!(left().await.unwrap() > 900.0);
     http.call("PUT", "/cache/brief", &[("cache-control", "private, Max-Age=50")], "x").await;
     assert!(left().await.unwrap() <= 50.0);
+    http.call("PUT", "/cache/brief", &[("cache-control", "max-age=0")], "x").await;
+    assert_eq!(left().await, None, "what a browser adds is no time to live");
+    http.call("PUT", "/cache/brief", &[("cache-control", "max-age=50")], "x").await;
     http.put("/cache/brief", &json!({ "value": 1, "ttl": "keep" })).await;
     assert!(left().await.is_some());
     http.put("/cache/brief", &json!({ "value": 1, "ttl": null })).await;

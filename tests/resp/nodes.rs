@@ -7,7 +7,7 @@ use raftcache::config::{Cluster, Config, Listen, Node};
 use raftcache::node::serve::{self, Served};
 use raftcache::service::Execute;
 use raftcache::types::clock::now;
-use raftcache::types::{NodeId, ShardId, Slot};
+use raftcache::types::{NodeId, SLOTS, ShardId, Slot};
 
 use crate::client::Client;
 use crate::ports::free_ports;
@@ -93,6 +93,16 @@ impl Nodes {
         .await;
         let NodeId(id) = found.unwrap();
         usize::try_from(id).unwrap() - 1
+    }
+
+    /// Waits until every shard has a leader that all nodes know.
+    pub async fn leader_of_each_shard(&self) {
+        let table = self.served[0].node().service().table();
+        for shard in table.shards.keys() {
+            let of_shard = |slot: &u16| table.owner(Slot(*slot)) == Some(*shard);
+            let slot = (0..SLOTS).find(of_shard).expect("a shard has slots");
+            self.leader_at(Slot(slot)).await;
+        }
     }
 
     pub async fn stop(self) {

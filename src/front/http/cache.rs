@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::asked::{Asked, CONSISTENCY, MAX_STALENESS, consistency};
 use super::body::is_json;
 use super::path::{self, Parameters};
-use super::precondition::{self, OfGet, etag};
+use super::precondition::{self, OfGet, etag, etag_as};
 use super::problem::{Oddity, Problem};
 use super::put::parsed;
 use super::value::Entry;
@@ -54,14 +54,15 @@ impl<S: Execute> Http<S> {
         };
         let head = head.expect("what was not understood was refused");
         let found = answer.into_found();
-        let not_modified = head.conditions.not_modified(found.as_ref().map(|f| f.version))?;
+        let current = found.as_ref().map(|found| found.version);
+        let not_modified = head.conditions.not_modified(current, head.raw)?;
         let mut response = match &found {
             None => Problem::absent().into_response(),
             Some(_) if not_modified => StatusCode::NOT_MODIFIED.into_response(),
             Some(found) if head.raw => raw(found),
             Some(found) => axum::Json(Entry::of(found)).into_response(),
         };
-        describe(response.headers_mut(), found.as_ref(), freshness);
+        describe(response.headers_mut(), found.as_ref(), head.raw, freshness);
         Ok(response)
     }
 
@@ -164,11 +165,17 @@ fn accepts_json(headers: &HeaderMap) -> bool {
         return true;
     }
     given.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
-        let kind = range.split(';').next().unwrap_or_default().trim();
-        ["*/*", "application/*", "application/json"]
-            .iter()
-            .any(|json| kind.eq_ignore_ascii_case(json))
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let json = ["*/*", "application/*", "application/json"];
+        json.iter().any(|json| kind.eq_ignore_ascii_case(json)) && !parts.any(is_refusal)
     })
+}
+
+/// `q=0`: what is not acceptable (RFC 9110, section 12.4.2).
+fn is_refusal(parameter: &str) -> bool {
+    let Some((name, weight)) = parameter.split_once('=') else { return false };
+    name.trim().eq_ignore_ascii_case("q") && weight.trim().parse() == Ok(0.0_f32)
 }
 
 /// The bytes themselves.
@@ -180,21 +187,22 @@ fn raw(found: &Found) -> Response {
     ([(header::CONTENT_TYPE, kind)], found.value.data.clone()).into_response()
 }
 
-/// Version, time to live and freshness, in headers.
-fn describe(headers: &mut HeaderMap, found: Option<&Found>, freshness: Freshness) {
+/// Version, time to live and freshness, in headers. Whoever keeps an answer asks again before it serves
+/// it, with the tag: one served for as long as the key lives would be a stale read once it is overwritten.
+fn describe(headers: &mut HeaderMap, found: Option<&Found>, raw: bool, freshness: Freshness) {
     let Freshness { term, index, age_ms } = freshness;
     let log_id = HeaderValue::try_from(format!("{term}.{index}")).expect("digits and a point");
     headers.insert("raftcache-log-id", log_id);
     headers.insert("raftcache-age-ms", HeaderValue::from(age_ms));
     headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    let Some(found) = found else { return };
-    headers.insert(header::ETAG, etag(found.version));
-    let cache = match found.ttl_ms {
+    let cache = match found.and_then(|found| found.ttl_ms) {
         // Rounded down: nobody keeps it for longer than it lives.
-        Some(ttl_ms) => HeaderValue::try_from(format!("max-age={}", ttl_ms / 1_000)),
+        Some(ttl_ms) => HeaderValue::try_from(format!("no-cache, max-age={}", ttl_ms / 1_000)),
         None => HeaderValue::try_from("no-cache"),
     };
     headers.insert(header::CACHE_CONTROL, cache.expect("ASCII"));
+    let Some(found) = found else { return };
+    headers.insert(header::ETAG, etag_as(found.version, raw));
 }
 
 /// `None`: no version has such a tag.

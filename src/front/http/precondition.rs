@@ -1,6 +1,8 @@
 //! Versions as entity tags, and the conditions of RFC 9110, section 13.
 //!
-//! The tag of a key is its version in quotes, a strong one: equal versions are equal values.
+//! The tag of a key is its version in quotes, a strong one: equal versions are equal values. Its bytes
+//! alone are another representation than JSON, so they have a tag of their own (section 8.8.3.3); a
+//! write that names either means the version.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -8,9 +10,18 @@ use super::problem::Problem;
 use crate::front::validate::invalid;
 use crate::types::{Condition, Error, Version};
 
+/// Ends the tag of the bytes alone.
+const RAW: &str = "-raw";
+
 /// The tag of a version.
 pub(super) fn etag(version: Version) -> HeaderValue {
-    HeaderValue::try_from(format!("\"{}\"", version.0)).expect("digits in quotes")
+    etag_as(version, false)
+}
+
+/// The tag of a version as JSON, or of its bytes alone.
+pub(super) fn etag_as(version: Version, raw: bool) -> HeaderValue {
+    let suffix = if raw { RAW } else { "" };
+    HeaderValue::try_from(format!("\"{}{suffix}\"", version.0)).expect("ASCII in quotes")
 }
 
 /// What one of the two headers asks for.
@@ -26,6 +37,8 @@ struct Tag {
     weak: bool,
     /// `None`: a tag this server never gave.
     version: Option<Version>,
+    /// Of the bytes alone.
+    raw: bool,
 }
 
 fn tags(
@@ -52,11 +65,13 @@ fn list(mut text: &str) -> Option<Vec<Tag>> {
     let mut tags = Vec::new();
     loop {
         text = text.trim_start_matches([' ', '\t']);
-        let weak = text.starts_with("W/");
-        let (tag, rest) = text.trim_start_matches("W/").strip_prefix('"')?.split_once('"')?;
-        let canonical = !tag.starts_with('0') && tag.bytes().all(|byte| byte.is_ascii_digit());
-        let version = if canonical { tag.parse().ok().map(Version) } else { None };
-        tags.push(Tag { weak, version });
+        let unmarked = text.strip_prefix("W/");
+        let (tag, rest) = unmarked.unwrap_or(text).strip_prefix('"')?.split_once('"')?;
+        let digits = tag.strip_suffix(RAW);
+        let (weak, raw, digits) = (unmarked.is_some(), digits.is_some(), digits.unwrap_or(tag));
+        let canonical = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+        let version = if canonical { digits.parse().ok().map(Version) } else { None };
+        tags.push(Tag { weak, version, raw });
         text = rest.trim_start_matches([' ', '\t']);
         match text.strip_prefix(',') {
             Some(rest) => text = rest,
@@ -133,22 +148,28 @@ impl OfGet {
         Ok(OfGet { if_match, if_none_match })
     }
 
-    /// Of a key that is at `current`: whether the caller has what it asks for already.
+    /// Of a key that is at `current`: whether the caller has what it asks for, its bytes alone if
+    /// `raw`, already.
     ///
     /// # Errors
     /// If `If-Match` does not hold.
-    pub(super) fn not_modified(&self, current: Option<Version>) -> Result<bool, Problem> {
-        let has = |tags: &Tags, strongly: bool| match tags {
+    pub(super) fn not_modified(
+        &self,
+        current: Option<Version>,
+        raw: bool,
+    ) -> Result<bool, Problem> {
+        let has = |tags: &Tags, fits: &dyn Fn(&Tag) -> bool| match tags {
             Tags::Any => current.is_some(),
             Tags::Some(tags) => tags
                 .iter()
-                .filter(|tag| !(strongly && tag.weak))
+                .filter(|tag| fits(tag))
                 .any(|tag| tag.version.is_some() && tag.version == current),
         };
-        if self.if_match.as_ref().is_some_and(|tags| !has(tags, true)) {
+        if self.if_match.as_ref().is_some_and(|tags| !has(tags, &|tag| !tag.weak)) {
             return Err(Problem::condition("If-Match", current));
         }
-        Ok(self.if_none_match.as_ref().is_some_and(|tags| has(tags, false)))
+        // Who has the one representation does not have the other.
+        Ok(self.if_none_match.as_ref().is_some_and(|tags| has(tags, &|tag| tag.raw == raw)))
     }
 }
 
@@ -177,10 +198,23 @@ mod tests {
         assert_eq!(put(&[("if-match", "\"7\""), ("if-match", "\"7\"")]), version(7));
         assert_eq!(put(&[("if-match", "*")]), Some(Asked::If(Condition::IfPresent)));
         assert_eq!(put(&[("if-none-match", "*")]), Some(Asked::If(Condition::IfAbsent)));
-        for never in ["W/\"7\"", "\"x\"", "\"\"", "\"07\"", "\"+7\"", "\"99999999999999999999\""] {
+        assert_eq!(put(&[("if-match", "\"7-raw\"")]), version(7), "either form means the version");
+        assert_eq!(put(&[("if-match", "\"7\", \"7-raw\"")]), version(7));
+        for never in [
+            "W/\"7\"",
+            "\"-raw\"",
+            "\"7-RAW\"",
+            "\"x\"",
+            "\"\"",
+            "\"07\"",
+            "\"+7\"",
+            "\"99999999999999999999\"",
+        ] {
             assert_eq!(put(&[("if-match", never)]), Some(Asked::Never), "{never}");
         }
-        for bad in ["7", "", "\"7", "\"7\" \"8\"", "\"7\",", "*, \"7\"", "\"7\", \"8\""] {
+        for bad in
+            ["7", "W/W/\"7\"", "", "\"7", "\"7\" \"8\"", "\"7\",", "*, \"7\"", "\"7\", \"8\""]
+        {
             assert_eq!(put(&[("if-match", bad)]), None, "{bad}");
         }
         assert_eq!(put(&[("if-match", "*"), ("if-match", "*")]), None);
@@ -192,8 +226,17 @@ mod tests {
     #[test]
     fn a_read_knows_what_its_caller_has() {
         let get = |pairs, current: Option<u64>| {
-            OfGet::of(&headers(pairs)).unwrap().not_modified(current.map(Version)).ok()
+            OfGet::of(&headers(pairs)).unwrap().not_modified(current.map(Version), false).ok()
         };
+        let raw = |tags| {
+            OfGet::of(&headers(&[("if-none-match", tags)]))
+                .unwrap()
+                .not_modified(Some(Version(7)), true)
+        };
+        assert_eq!(raw("\"7\"").ok(), Some(false), "JSON is there, the bytes are not");
+        assert_eq!(raw("\"7\", \"7-raw\"").ok(), Some(true));
+        assert_eq!(get(&[("if-none-match", "\"7-raw\"")], Some(7)), Some(false));
+        assert_eq!(get(&[("if-match", "\"7-raw\"")], Some(7)), Some(false));
         assert_eq!(get(&[], Some(7)), Some(false));
         assert_eq!(get(&[("if-none-match", "\"6\", W/\"7\"")], Some(7)), Some(true));
         assert_eq!(get(&[("if-none-match", "\"6\"")], Some(7)), Some(false));

@@ -121,7 +121,8 @@ impl PutHead {
     }
 }
 
-/// `max-age` of `Cache-Control` (RFC 9111, section 5.2).
+/// `max-age` of `Cache-Control` (RFC 9111, section 5.2). Browsers send `max-age=0` with what must not be
+/// answered from a cache: that says nothing of a time to live.
 fn max_age(limits: &FrontLimits, headers: &HeaderMap) -> Result<Option<Expiry>, Error> {
     let values = headers.get_all(header::CACHE_CONTROL).iter();
     let directives = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
@@ -132,9 +133,13 @@ fn max_age(limits: &FrontLimits, headers: &HeaderMap) -> Result<Option<Expiry>, 
     let age = ages.next().map(|age| {
         let digits = !age.is_empty() && age.bytes().all(|byte| byte.is_ascii_digit());
         let bad = || invalid("cache-control", "max-age is not a whole number of seconds");
-        if digits { seconds::expiry(limits, age) } else { Err(bad()) }
+        match age.bytes().all(|byte| byte == b'0') {
+            _ if !digits => Err(bad()),
+            true => Ok(None),
+            false => seconds::expiry(limits, age).map(Some),
+        }
     });
-    age.transpose()
+    age.transpose().map(Option::flatten)
 }
 
 /// The body of a PUT that is JSON.

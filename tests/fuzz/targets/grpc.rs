@@ -28,13 +28,14 @@ fn id() -> Option<pb::RequestId> {
 
 /// A message whose forms are the usual ones, all of one shape.
 macro_rules! keyed {
-    ($message:ident, $module:ident { $($field:ident: $value:expr),* $(,)? }) => {
-        pb::$message {
+    ($message:ident, $module:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+        let message = pb::$message {
             key_form: Some(pb::$module::KeyForm::KeyBytes(key())),
-            $($field: $value,)*
             ..Default::default()
-        }
-    };
+        };
+        #[allow(clippy::needless_update, reason = "some have no other fields")]
+        pb::$message { $($field: $value,)* ..message }
+    }};
 }
 
 fn sets() -> [Asked; 2] {

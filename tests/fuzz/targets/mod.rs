@@ -13,12 +13,15 @@ mod words;
 #[path = "../../support/one_shard.rs"]
 mod one_shard;
 
+/// Takes an input; true if it understood.
+pub type Take = Box<dyn FnMut(&[u8]) -> bool>;
+
 /// One parser under random input.
 pub struct Target {
     /// Inputs that are understood.
     pub sound: Vec<Vec<u8>>,
-    /// Takes an input; true if it understood.
-    pub take: Box<dyn FnMut(&[u8]) -> bool>,
+    /// The parser.
+    pub take: Take,
 }
 
 impl Target {

@@ -5,7 +5,7 @@ use crate::types::{Delete, Refusal, Reply, Version};
 
 impl Machine {
     pub(in crate::core::machine) fn delete(&mut self, delete: &Delete, version: u64) -> Reply {
-        if let Some(refusal) = self.refuse(&delete.key, 0) {
+        if let Some(refusal) = self.refuse_key(&delete.key) {
             return Reply::Refused(refusal);
         }
         let found = self.find_alive(&delete.key);
@@ -29,7 +29,7 @@ impl Machine {
 
     /// The value is a handle on its allocation, not a copy.
     pub(in crate::core::machine) fn get_delete(&mut self, delete: &Delete, version: u64) -> Reply {
-        if let Some(refusal) = self.refuse(&delete.key, 0) {
+        if let Some(refusal) = self.refuse_key(&delete.key) {
             return Reply::Refused(refusal);
         }
         let id = self.find_alive(&delete.key);

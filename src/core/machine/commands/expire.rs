@@ -38,7 +38,7 @@ impl Machine {
     }
 
     fn retime(&mut self, expire: &Expire, version: u64) -> Result<Retimed, Reply> {
-        if let Some(refusal) = self.refuse(&expire.key, 0) {
+        if let Some(refusal) = self.refuse_key(&expire.key) {
             return Err(Reply::Refused(refusal));
         }
         let Some(id) = self.find_alive(&expire.key) else { return Err(Reply::NotFound) };

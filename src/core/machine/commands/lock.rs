@@ -15,7 +15,7 @@ const LOCKS_REAPED: usize = 1024;
 
 impl Machine {
     pub(in crate::core::machine) fn lock(&mut self, lock: &Lock, version: u64) -> Reply {
-        if let Some(refusal) = self.refuse(&lock.key, lock.owner.len()) {
+        if let Some(refusal) = self.refuse_key(&lock.key) {
             return Reply::Refused(refusal);
         }
         let Some(id) = self.find_alive(&lock.key) else { return self.lock_anew(lock, version) };
@@ -52,6 +52,9 @@ impl Machine {
         if let Some(limit) = self.locks_full(lock, entry.bytes()) {
             return Reply::Refused(Refusal::Locks { limit });
         }
+        if let Some(refusal) = self.too_large(&lock.key, lock.owner.len()) {
+            return Reply::Refused(refusal);
+        }
         self.insert(entry);
         Reply::Locked { token: Version(version), deadline_ms }
     }
@@ -81,7 +84,7 @@ impl Machine {
 
     /// The lock, if this owner has it under this token; else what to answer.
     fn held(&mut self, key: &[u8], owner: &[u8], token: Version) -> Result<EntryId, Reply> {
-        if let Some(refusal) = self.refuse(key, owner.len()) {
+        if let Some(refusal) = self.refuse_key(key) {
             return Err(Reply::Refused(refusal));
         }
         let Some(id) = self.find_alive(key) else { return Err(Reply::NotHeld { current: None }) };

@@ -123,7 +123,7 @@ fn locks_are_never_evicted_and_bounded() {
     assert!(machine.stats().evictions > 400);
     let renewed = run(&mut machine, renew("a", held, 100_000));
     assert_eq!(token(&renewed), held);
-    run(&mut machine, lock("l", "a", 100_000));
+    let other = token(&run(&mut machine, lock("l", "a", 100_000)));
     run(&mut machine, lock("m", "a", 100_000));
     let full = run(&mut machine, lock("n", "a", 100_000));
     assert_eq!(full, Reply::Refused(Refusal::Locks { limit: 3 }));
@@ -139,6 +139,15 @@ fn locks_are_never_evicted_and_bounded() {
     assert_eq!(machine.stats().keys, machine.stats().locks);
     let refused = run(&mut machine, put("k2", "v"));
     assert!(matches!(refused, Reply::Refused(Refusal::TooLarge { .. })), "{refused:?}");
+    // What adds nothing needs no room: a lock is still held for longer and given back.
+    let renewed = run(&mut machine, renew("a", held, 100_000));
+    assert_eq!(token(&renewed), held);
+    assert_eq!(token(&run(&mut machine, lock("l", "a", 200_000))), other, "the same lock");
+    let condition = Condition::Always;
+    let delete = |key: &'static str| Command::Delete(Delete { key: key.into(), condition });
+    assert_eq!(run(&mut machine, delete("k2")), Reply::NotFound);
+    assert_eq!(run(&mut machine, delete("l")), Reply::Refused(Refusal::WrongKind));
+    assert_eq!(run(&mut machine, unlock("a", held)), Reply::Deleted { version: held });
     assert_eq!(run(&mut machine, Command::Flush), Reply::Done);
     assert_eq!(machine.stats().locks, 0);
 }
