@@ -10,8 +10,33 @@ use crate::types::clock::{Instant, now};
 /// Longest sleep of a caller that has nothing to do: it must notice the end.
 const NAP: Duration = Duration::from_millis(50);
 
-/// An answer: to the operation in this slot, and why it failed if it did.
-pub type Answered = (usize, Option<String>);
+/// Between two attempts to connect anew.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What became of an operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It was answered; a read found its key.
+    Done,
+    /// A read found nothing.
+    Missed,
+    /// Why it failed.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Of a write, or of a read that tells whether it found its key.
+    pub fn of<E: ToString>(answer: Result<bool, E>) -> Outcome {
+        match answer {
+            Ok(true) => Outcome::Done,
+            Ok(false) => Outcome::Missed,
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+}
+
+/// An answer: to the operation in this slot, and what it was.
+pub type Answered = (usize, Outcome);
 
 /// A connection that carries operations, or a caller of a shared one.
 pub trait Lane: Send {
@@ -31,12 +56,17 @@ pub trait Lane: Send {
     fn ready(&mut self) -> anyhow::Result<Option<Answered>> {
         Ok(None)
     }
+
+    /// Connects anew after an error; what was under way gets no answer any more.
+    fn reopen(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A lane of one slot over a call.
 pub trait Call: Send {
-    /// One operation; the error says why it failed.
-    fn call(&mut self, op: Op) -> impl Future<Output = Result<(), String>> + Send;
+    /// One operation.
+    fn call(&mut self, op: Op) -> impl Future<Output = Outcome> + Send;
 }
 
 /// See [`Call`].
@@ -61,7 +91,7 @@ impl<C: Call> Lane for Single<C> {
 
     async fn next(&mut self) -> anyhow::Result<Answered> {
         let (slot, op) = self.op.take().expect("an operation is under way");
-        Ok((slot, self.caller.call(op).await.err()))
+        Ok((slot, self.caller.call(op).await))
     }
 }
 
@@ -104,12 +134,55 @@ impl Driver<'_> {
         if started { lane.flush().await } else { Ok(()) }
     }
 
-    fn answered(&mut self, (slot, failed): Answered) -> anyhow::Result<()> {
+    fn answered(&mut self, (slot, outcome): Answered) -> anyhow::Result<()> {
         let began = self.began.get_mut(slot).and_then(Option::take);
         let began = began.ok_or_else(|| anyhow::anyhow!("an answer nobody waits for"))?;
         self.free.push(slot);
-        self.shared.count(&mut self.tally, began, failed);
+        self.shared.count(&mut self.tally, began, outcome);
         Ok(())
+    }
+
+    /// The connection is broken: what was under way has failed, and nothing is sent until there is
+    /// another.
+    async fn recover(&mut self, lane: &mut impl Lane, error: &anyhow::Error) {
+        for slot in 0..self.began.len() {
+            if let Some(began) = self.began[slot].take() {
+                self.free.push(slot);
+                self.shared.count(&mut self.tally, began, Outcome::Failed(format!("{error:#}")));
+            }
+        }
+        while !self.shared.is_over() {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+            if lane.reopen().await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// One turn; false if there will be nothing more to do.
+    async fn turn(&mut self, lane: &mut impl Lane) -> anyhow::Result<bool> {
+        self.start(lane).await?;
+        let nap = now() + NAP;
+        if self.free.len() == self.began.len() {
+            // Only at a rate is there ever nothing under way.
+            if !self.over {
+                tokio::time::sleep_until(self.due.map_or(nap, |due| due.min(nap))).await;
+            }
+            return Ok(!self.over);
+        }
+        let until = match self.due {
+            Some(due) if !self.free.is_empty() => due,
+            _ => self.shared.give_up_at.max(now()) + NAP,
+        };
+        let answered = tokio::select! { biased;
+            answered = lane.next() => answered?,
+            () = tokio::time::sleep_until(until) => return Ok(now() < self.shared.give_up_at),
+        };
+        self.answered(answered)?;
+        while let Some(answered) = lane.ready()? {
+            self.answered(answered)?;
+        }
+        Ok(true)
     }
 }
 
@@ -119,44 +192,22 @@ pub async fn drive(
     slots: usize,
     workload: Workload,
     shared: &Shared,
-) -> anyhow::Result<Tally> {
+) -> Tally {
     let (began, free) = (vec![None; slots], (0..slots).collect());
     let tally = Tally::default();
     let mut driver = Driver { shared, workload, began, free, due: None, over: false, tally };
     while !shared.stopped() {
-        driver.start(&mut lane).await?;
-        let nap = now() + NAP;
-        if driver.free.len() == slots {
-            // Only at a rate is there ever nothing under way.
-            if driver.over {
-                break;
-            }
-            tokio::time::sleep_until(driver.due.map_or(nap, |due| due.min(nap))).await;
-            continue;
-        }
-        let until = match driver.due {
-            Some(due) if !driver.free.is_empty() => due,
-            _ => shared.give_up_at.max(now()) + NAP,
-        };
-        let answered = tokio::select! { biased;
-            answered = lane.next() => answered?,
-            () = tokio::time::sleep_until(until) => {
-                if now() >= shared.give_up_at {
-                    break;
-                }
-                continue;
-            }
-        };
-        driver.answered(answered)?;
-        while let Some(answered) = lane.ready()? {
-            driver.answered(answered)?;
+        match driver.turn(&mut lane).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => driver.recover(&mut lane, &error).await,
         }
     }
     let Driver { began, due, mut tally, .. } = driver;
-    for due in began.into_iter().chain([due]).flatten() {
-        shared.unanswered(&mut tally, due);
+    for began in began.into_iter().chain([due]).flatten() {
+        shared.unanswered(&mut tally, began);
     }
-    Ok(tally)
+    tally
 }
 
 /// Sets each of the keys `numbers` once, so that reads find something.
@@ -178,8 +229,8 @@ pub async fn fill(
         if free.len() == slots {
             return Ok(());
         }
-        let (slot, failed) = lane.next().await?;
-        if let Some(failure) = failed {
+        let (slot, outcome) = lane.next().await?;
+        if let Outcome::Failed(failure) = outcome {
             anyhow::bail!("cannot fill the keys: {failure}");
         }
         free.push(slot);

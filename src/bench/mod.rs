@@ -30,7 +30,7 @@ use anyhow::Context as _;
 use tokio::task::JoinHandle;
 
 use self::drive::{Lane, Single};
-use self::lanes::{etcd, grpc, http, resp, resp_cluster, resp_connection, smart};
+use self::lanes::{etcd, grpc, http, resp, resp_cluster, smart};
 use self::report::Sample;
 use self::shared::{Shared, Tally};
 use self::workload::Workload;
@@ -84,8 +84,17 @@ async fn one(target: &Target, options: &Options) -> anyhow::Result<Run> {
     let elapsed = elapsed.max(options.duration);
     let latencies = Tally::default().latencies;
     let (target, unsent) = (target.clone(), unsent(&shared, options));
-    let mut run =
-        Run { target, facts, elapsed, latencies, errors: 0, unsent, example: None, samples };
+    let mut run = Run {
+        target,
+        facts,
+        elapsed,
+        latencies,
+        missed: 0,
+        errors: 0,
+        unsent,
+        example: None,
+        samples,
+    };
     for worker in workers.drain(..) {
         run.add(&worker.await?.context("a caller panicked")??)?;
     }
@@ -165,12 +174,11 @@ async fn load(
                         crew.add(grpc::Pipeline::open(channel, slots).await?, slots);
                     }
                     Via::RespCluster => {
-                        crew.add(resp_cluster::RespCluster::open(addr(i)).await?, slots);
+                        let mut seeds = target.addrs.clone();
+                        seeds.rotate_left(i % target.addrs.len());
+                        crew.add(resp_cluster::RespCluster::open(&seeds).await?, slots);
                     }
-                    _ => {
-                        let connection = resp_connection::Connection::open(addr(i)).await?;
-                        crew.add(resp::Resp(connection), slots);
-                    }
+                    _ => crew.add(resp::Resp::open(addr(i)).await?, slots),
                 }
             }
         }
@@ -214,7 +222,7 @@ impl<'a> Crew<'a> {
         self.lanes += 1;
         let worker = match self.work {
             Work::Measure => task::spawn("bench caller", async move {
-                drive::drive(lane, slots, workload, &shared).await
+                Ok(drive::drive(lane, slots, workload, &shared).await)
             }),
             Work::Fill => {
                 let lanes = self.options.connections as u64;

@@ -32,6 +32,8 @@ pub struct Run {
     pub elapsed: Duration,
     /// Latencies of successful operations, microseconds. At a rate, from the time they were due.
     pub latencies: Histogram<u64>,
+    /// Of the successful ones, reads that found nothing.
+    pub missed: u64,
     /// Failed operations.
     pub errors: u64,
     /// Operations that were due and never sent, because too many were under way.
@@ -46,6 +48,7 @@ impl Run {
     /// Takes what one caller counted.
     pub fn add(&mut self, tally: &Tally) -> anyhow::Result<()> {
         self.latencies.add(&tally.latencies)?;
+        self.missed += tally.missed;
         self.errors += tally.errors;
         if self.example.is_none() {
             self.example.clone_from(&tally.example);
@@ -93,6 +96,7 @@ impl Run {
             "seconds": self.elapsed.as_secs_f64(),
             "operations": self.latencies.len(),
             "operations_per_second": self.rate(),
+            "missed": self.missed,
             "errors": self.errors,
             "unsent": self.unsent,
             "error_example": self.example,
@@ -123,7 +127,18 @@ impl Report {
     /// What must be known to compare the runs.
     pub fn warnings(&self) -> Vec<String> {
         let facts: Vec<_> = self.runs.iter().map(|run| (run.target.name(), &run.facts)).collect();
-        warnings(&facts)
+        let mut warnings = warnings(&facts);
+        let missed = |run: &Run| run.missed as f64 / (run.latencies.len().max(1)) as f64 * 100.0;
+        if self.runs.iter().any(|run| missed(run) > MISSED_PERCENT_MAX) {
+            let each =
+                self.runs.iter().map(|run| format!("{} {:.1} %", run.target.name(), missed(run)));
+            let each = each.collect::<Vec<_>>().join(", ");
+            warnings.push(format!(
+                "reads found nothing, which costs less than a value: {each} of all operations; give the \
+                 cache more room, or use fewer keys"
+            ));
+        }
+        warnings
     }
 
     /// Everything, for machines: one object of one run, or `runs` of several. Latencies in
@@ -140,7 +155,10 @@ impl Report {
     }
 }
 
-const HEAD: [&str; 11] = [
+/// Share of operations that may find nothing before it is told.
+const MISSED_PERCENT_MAX: f64 = 0.1;
+
+const HEAD: [&str; 12] = [
     "target",
     "version",
     "copies",
@@ -151,6 +169,7 @@ const HEAD: [&str; 11] = [
     "p99 ms",
     "p99.9 ms",
     "max ms",
+    "missed",
     "failed",
 ];
 
@@ -188,6 +207,7 @@ impl fmt::Display for Report {
                 format!("{:.2}", run.ms(0.99)),
                 format!("{:.2}", run.ms(0.999)),
                 format!("{:.2}", run.ms_max()),
+                run.missed.to_string(),
                 (run.errors + run.unsent).to_string(),
             ]);
         }
@@ -239,6 +259,11 @@ mod tests {
         assert!(rows.iter().all(|row| columns(row) == columns(rows[0])), "{text}");
         assert!(rows[2].contains("raftcache/smart") && rows[3].contains("redis"));
         assert!(text.contains("WARNING: replication differs"), "{text}");
+        assert!(!text.contains("found nothing"), "{text}");
+        let mut runs = vec![run("raftcache/smart=a:1", 1_000), run("redis=b:2", 100)];
+        runs[0].missed = 120;
+        let text = Report { options: options(), runs }.to_string();
+        assert!(text.contains("raftcache/smart 12.0 %, redis 0.0 %"), "{text}");
     }
 
     #[test]

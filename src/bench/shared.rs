@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::drive::Outcome;
 use super::options::Options;
 use crate::types::clock::{Instant, now};
+
+/// In a closed loop: who has waited so long for an answer when the run ends has got none. A hang would
+/// not be seen at all otherwise, because what is never answered is never measured.
+const HUNG: Duration = Duration::from_secs(1);
 
 /// Longest latency told apart, microseconds.
 const LATENCY_US_MAX: u64 = 600_000_000;
@@ -16,6 +21,8 @@ const LATENCY_US_MAX: u64 = 600_000_000;
 pub struct Tally {
     /// Latencies of successful operations, microseconds.
     pub latencies: Histogram<u64>,
+    /// Of these, reads that found nothing.
+    pub missed: u64,
     /// Failed operations while measuring.
     pub errors: u64,
     /// One of the failures.
@@ -27,7 +34,7 @@ impl Default for Tally {
     fn default() -> Self {
         let latencies = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
             .expect("the bounds are constants that fit");
-        Tally { latencies, errors: 0, example: None }
+        Tally { latencies, missed: 0, errors: 0, example: None }
     }
 }
 
@@ -106,6 +113,11 @@ impl Shared {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Whether nobody waits for anything any more.
+    pub fn is_over(&self) -> bool {
+        self.stopped() || now() >= self.give_up_at
+    }
+
     /// Whether an operation that began, or was due, at `began` and ended at `ended` counts.
     fn counts(&self, began: Instant, ended: Instant) -> bool {
         let measured = if self.pace.is_some() { began } else { ended };
@@ -113,26 +125,38 @@ impl Shared {
     }
 
     /// Counts an operation that ended now.
-    pub fn count(&self, tally: &mut Tally, began: Instant, failed: Option<String>) {
+    pub fn count(&self, tally: &mut Tally, began: Instant, outcome: Outcome) {
         let ended = now();
         if !self.counts(began, ended) {
             return;
         }
-        if let Some(failure) = failed {
-            tally.errors += 1;
-            self.errors.fetch_add(1, Ordering::Relaxed);
-            tally.example.get_or_insert(failure);
-            return;
+        match outcome {
+            Outcome::Failed(failure) => return self.failed(tally, failure),
+            Outcome::Missed => tally.missed += 1,
+            Outcome::Done => {}
         }
         self.done.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from((ended - began).as_micros()).unwrap_or(LATENCY_US_MAX);
         tally.latencies.saturating_record(micros.max(1));
     }
 
-    /// Counts an operation that was due and got no answer as long as anyone waited.
-    pub fn unanswered(&self, tally: &mut Tally, due: Instant) {
+    fn failed(&self, tally: &mut Tally, failure: String) {
+        tally.errors += 1;
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        tally.example.get_or_insert(failure);
+    }
+
+    /// Counts an operation that began, or was due, and got no answer as long as anyone waited.
+    pub fn unanswered(&self, tally: &mut Tally, began: Instant) {
+        let waited = now() - began;
         if self.pace.is_some() {
-            self.count(tally, due, Some("no answer before the end of the run".to_owned()));
+            let text = "no answer before the end of the run".to_owned();
+            self.count(tally, began, Outcome::Failed(text));
+        } else if waited >= HUNG {
+            self.failed(
+                tally,
+                format!("no answer for {:.1} s at the end of the run", waited.as_secs_f64()),
+            );
         }
     }
 }

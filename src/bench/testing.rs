@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::drive::{Answered, Call, Lane, Single, drive};
+use super::drive::{Answered, Call, Lane, Outcome, Single, drive};
 use super::facts::{Copies, Durability, Facts};
 use super::keys::Distribution;
 use super::options::{Options, Sizes, System};
@@ -46,6 +46,7 @@ pub fn run(target: &str, operations: u64) -> Run {
         facts,
         elapsed: Duration::from_secs(10),
         latencies: Tally::default().latencies,
+        missed: 0,
         errors: 0,
         unsent: 0,
         example: None,
@@ -64,12 +65,12 @@ struct Stalls {
 }
 
 impl Call for Stalls {
-    async fn call(&mut self, _: Op) -> Result<(), String> {
+    async fn call(&mut self, _: Op) -> Outcome {
         tokio::time::sleep(Duration::from_millis(1)).await;
         if (self.from..self.until).contains(&now()) {
             tokio::time::sleep_until(self.until).await;
         }
-        Ok(())
+        Outcome::Done
     }
 }
 
@@ -84,7 +85,7 @@ async fn stalled(rate: Option<f64>) -> Tally {
         tokio::time::sleep_until(shared.give_up_at).await;
         shared.stop();
     };
-    tokio::join!(work, ends).0.unwrap()
+    tokio::join!(work, ends).0
 }
 
 /// The point of a rate: one second in ten without an answer is a tenth of all that users asked for,
@@ -118,8 +119,66 @@ impl Lane for Dies {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
-        Ok((0, None))
+        Ok((0, Outcome::Done))
     }
+}
+
+/// What is never answered is no latency; it must be told all the same.
+#[tokio::test(start_paused = true)]
+async fn a_hang_at_the_end_of_a_closed_loop_is_told() {
+    let options = options();
+    let shared = Shared::new(&options, Duration::ZERO);
+    let lane = Dies(now() + Duration::from_secs(1));
+    let tally = drive(lane, 1, Workload::new(&options, 0), &shared).await;
+    assert!(tally.latencies.len() > 400, "{}", tally.latencies.len());
+    assert_eq!(tally.errors, 1);
+    assert_eq!(tally.example.as_deref(), Some("no answer for 9.1 s at the end of the run"));
+}
+
+/// A connection that breaks, and whose server is away for a while. Every other read finds nothing.
+struct Breaks {
+    at: Instant,
+    back: Instant,
+    broken: bool,
+    count: u64,
+}
+
+impl Lane for Breaks {
+    async fn start(&mut self, _: usize, _: Op) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Answered> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.broken |= (self.at..self.back).contains(&now());
+        anyhow::ensure!(!self.broken, "reset by its peer");
+        self.count += 1;
+        Ok((0, if self.count.is_multiple_of(2) { Outcome::Done } else { Outcome::Missed }))
+    }
+
+    async fn reopen(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(now() >= self.back, "refused");
+        self.broken = false;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_connection_is_a_failure_and_not_the_end() {
+    let options = options();
+    let shared = Shared::new(&options, Duration::ZERO);
+    let (at, back) = (now() + Duration::from_secs(2), now() + Duration::from_secs(4));
+    let lane = Breaks { at, back, broken: false, count: 0 };
+    let ends = async {
+        tokio::time::sleep_until(shared.give_up_at).await;
+        shared.stop();
+    };
+    let work = drive(lane, 1, Workload::new(&options, 0), &shared);
+    let (tally, ()) = tokio::join!(work, ends);
+    assert_eq!((tally.errors, tally.example.as_deref()), (1, Some("reset by its peer")));
+    // Timers take up to 2 ms; for two seconds of ten nobody was there.
+    assert!((3_500..=8_000).contains(&tally.latencies.len()), "{}", tally.latencies.len());
+    assert_eq!(tally.missed, tally.latencies.len().div_ceil(2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +186,7 @@ async fn what_was_due_and_never_answered_is_told() {
     let options = Options { rate: Some(100.0), ..options() };
     let shared = Shared::new(&options, Duration::from_secs(5));
     let lane = Dies(now() + Duration::from_secs(4));
-    let tally = drive(lane, 1, Workload::new(&options, 0), &shared).await.unwrap();
+    let tally = drive(lane, 1, Workload::new(&options, 0), &shared).await;
     let left = shared.pace.as_ref().unwrap().left();
     assert_eq!(tally.latencies.len() + tally.errors + left, 1_000);
     assert!((1..=2).contains(&tally.errors), "{}", tally.errors);

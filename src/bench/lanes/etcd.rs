@@ -6,7 +6,7 @@ use tonic::transport::Channel;
 use self::pb::cluster_client::ClusterClient;
 use self::pb::kv_client::KvClient;
 use self::pb::maintenance_client::MaintenanceClient;
-use crate::bench::drive::Call;
+use crate::bench::drive::{Call, Outcome};
 use crate::bench::workload::Op;
 
 /// What `proto/etcd.proto` generates.
@@ -27,12 +27,14 @@ impl Etcd {
 }
 
 impl Call for Etcd {
-    async fn call(&mut self, op: Op) -> Result<(), String> {
-        let failed = match op.value {
-            Some(value) => self.0.put(pb::PutRequest { key: op.key, value }).await.err(),
-            None => self.0.range(pb::RangeRequest { key: op.key }).await.err(),
-        };
-        failed.map_or(Ok(()), |status| Err(status.to_string()))
+    async fn call(&mut self, op: Op) -> Outcome {
+        Outcome::of(match op.value {
+            Some(value) => self.0.put(pb::PutRequest { key: op.key, value }).await.map(|_| true),
+            None => {
+                let range = self.0.range(pb::RangeRequest { key: op.key }).await;
+                range.map(|found| !found.get_ref().kvs.is_empty())
+            }
+        })
     }
 }
 

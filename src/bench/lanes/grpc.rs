@@ -6,7 +6,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::bench::drive::{Answered, Call, Lane};
+use crate::bench::drive::{Answered, Call, Lane, Outcome};
 use crate::bench::workload::Op;
 use crate::pb::cache_service_client::CacheServiceClient;
 use crate::pb::pipeline_request::Operation;
@@ -41,19 +41,20 @@ fn message(op: Op) -> Operation {
 pub struct Unary(pub CacheServiceClient<Channel>);
 
 impl Call for Unary {
-    async fn call(&mut self, op: Op) -> Result<(), String> {
-        let failed = match message(op) {
-            Operation::Get(get) => self.0.get(get).await.err(),
-            Operation::Set(set) => self.0.set(set).await.err(),
+    async fn call(&mut self, op: Op) -> Outcome {
+        Outcome::of(match message(op) {
+            Operation::Get(get) => self.0.get(get).await.map(|answer| answer.get_ref().found),
+            Operation::Set(set) => self.0.set(set).await.map(|_| true),
             _ => unreachable!("no other operation is made"),
-        };
-        failed.map_or(Ok(()), |status| Err(status.to_string()))
+        })
     }
 }
 
 /// One stream.
 #[derive(Debug)]
 pub struct Pipeline {
+    channel: Channel,
+    slots: usize,
     requests: mpsc::Sender<PipelineRequest>,
     answers: Streaming<PipelineResponse>,
 }
@@ -62,9 +63,9 @@ impl Pipeline {
     /// Opens a stream of so many slots.
     pub async fn open(channel: Channel, slots: usize) -> anyhow::Result<Self> {
         let (requests, rx) = mpsc::channel(slots);
-        let mut client = CacheServiceClient::new(channel);
+        let mut client = CacheServiceClient::new(channel.clone());
         let answers = client.pipeline(ReceiverStream::new(rx)).await?.into_inner();
-        Ok(Pipeline { requests, answers })
+        Ok(Pipeline { channel, slots, requests, answers })
     }
 }
 
@@ -77,11 +78,20 @@ impl Lane for Pipeline {
 
     async fn next(&mut self) -> anyhow::Result<Answered> {
         let answer = self.answers.message().await?.context("the stream ended")?;
-        let failed = match answer.result {
-            Some(Answer::Failure(error)) => Some(format!("{}: {}", error.code, error.message)),
-            Some(_) => None,
-            None => Some("an answer without a result".to_owned()),
+        let outcome = match answer.result {
+            Some(Answer::Failure(error)) => {
+                Outcome::Failed(format!("{}: {}", error.code, error.message))
+            }
+            Some(Answer::Get(get)) if !get.found => Outcome::Missed,
+            Some(_) => Outcome::Done,
+            None => Outcome::Failed("an answer without a result".to_owned()),
         };
-        Ok((usize::try_from(answer.id)?, failed))
+        Ok((usize::try_from(answer.id)?, outcome))
+    }
+
+    async fn reopen(&mut self) -> anyhow::Result<()> {
+        // The channel connects anew by itself.
+        *self = Pipeline::open(self.channel.clone(), self.slots).await?;
+        Ok(())
     }
 }

@@ -1,12 +1,22 @@
 //! RESP to one node, as a client that knows nothing of clusters speaks it.
 
-use super::resp_connection::{Connection, failure};
+use super::resp_connection::{Connection, outcome};
 use crate::bench::drive::{Answered, Lane};
 use crate::bench::workload::Op;
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Resp(pub Connection);
+pub struct Resp {
+    connection: Connection,
+    addr: String,
+}
+
+impl Resp {
+    /// Connects.
+    pub async fn open(addr: &str) -> anyhow::Result<Resp> {
+        Ok(Resp { connection: Connection::open(addr).await?, addr: addr.to_owned() })
+    }
+}
 
 /// Puts an operation into a connection's buffer.
 pub fn put(connection: &mut Connection, slot: usize, op: &Op) {
@@ -18,20 +28,25 @@ pub fn put(connection: &mut Connection, slot: usize, op: &Op) {
 
 impl Lane for Resp {
     async fn start(&mut self, slot: usize, op: Op) -> anyhow::Result<()> {
-        put(&mut self.0, slot, &op);
+        put(&mut self.connection, slot, &op);
         Ok(())
     }
 
     async fn flush(&mut self) -> anyhow::Result<()> {
-        self.0.flush().await
+        self.connection.flush().await
     }
 
     async fn next(&mut self) -> anyhow::Result<Answered> {
-        let (slot, frame) = std::future::poll_fn(|cx| self.0.poll(cx)).await?;
-        Ok((slot, failure(&frame)))
+        let (slot, frame) = std::future::poll_fn(|cx| self.connection.poll(cx)).await?;
+        Ok((slot, outcome(&frame)))
     }
 
     fn ready(&mut self) -> anyhow::Result<Option<Answered>> {
-        Ok(self.0.ready()?.map(|(slot, frame)| (slot, failure(&frame))))
+        Ok(self.connection.ready()?.map(|(slot, frame)| (slot, outcome(&frame))))
+    }
+
+    async fn reopen(&mut self) -> anyhow::Result<()> {
+        self.connection = Connection::open(&self.addr).await?;
+        Ok(())
     }
 }

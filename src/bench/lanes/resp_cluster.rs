@@ -1,5 +1,5 @@
 //! RESP to each key's own node, as a cluster-aware client speaks it: one connection a node, the
-//! slots from `CLUSTER SLOTS`.
+//! slots from `CLUSTER SLOTS`, asked for again where a node says that they have changed.
 
 use std::task::Poll;
 
@@ -7,8 +7,8 @@ use anyhow::{Context as _, ensure};
 use redis_protocol::resp2::types::{BytesFrame, Resp2Frame as _};
 
 use super::resp::put;
-use super::resp_connection::{Connection, failure};
-use crate::bench::drive::{Answered, Lane};
+use super::resp_connection::{Connection, outcome};
+use crate::bench::drive::{Answered, Lane, Outcome};
 use crate::bench::workload::Op;
 use crate::core::slot::slot_of;
 use crate::types::SLOTS;
@@ -21,6 +21,10 @@ pub struct RespCluster {
     slots: Vec<usize>,
     /// The node whose replies are looked at first: each in turn.
     turn: usize,
+    /// Whom to ask for the slots.
+    seeds: Vec<String>,
+    /// A node has said that a slot is elsewhere.
+    moved: bool,
 }
 
 fn text(frame: &BytesFrame) -> anyhow::Result<String> {
@@ -65,29 +69,64 @@ fn ranges(reply: &BytesFrame, asked: &str) -> anyhow::Result<Vec<(usize, usize, 
 }
 
 impl RespCluster {
-    /// Asks one node for the slots and connects to all.
-    pub async fn open(addr: &str) -> anyhow::Result<RespCluster> {
-        let mut first = Connection::open(addr).await?;
-        let reply = first.ask(&["CLUSTER", "SLOTS"]).await?;
+    /// Asks the first node that answers for the slots, and connects to all.
+    pub async fn open(seeds: &[String]) -> anyhow::Result<RespCluster> {
+        let mut lane = RespCluster {
+            nodes: Vec::new(),
+            slots: Vec::new(),
+            turn: 0,
+            seeds: seeds.to_vec(),
+            moved: false,
+        };
+        lane.learn().await?;
+        Ok(lane)
+    }
+
+    /// Learns the slots from whoever tells them. Nodes that are connected stay.
+    async fn learn(&mut self) -> anyhow::Result<()> {
+        let known = self.nodes.iter().map(|(addr, _)| addr.clone());
+        let asked: Vec<String> = self.seeds.iter().cloned().chain(known).collect();
+        let mut failed = anyhow::anyhow!("nobody to ask for the slots");
+        for addr in asked {
+            match self.learn_from(&addr).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn learn_from(&mut self, addr: &str) -> anyhow::Result<()> {
+        let mut asked = Connection::open(addr).await?;
+        let reply = asked.ask(&["CLUSTER", "SLOTS"]).await?;
         let mut slots = vec![usize::MAX; usize::from(SLOTS)];
-        let mut nodes: Vec<(String, Connection)> = Vec::new();
         for (first, last, addr) in ranges(&reply, addr)? {
-            let at = match nodes.iter().position(|(known, _)| *known == addr) {
+            let at = match self.nodes.iter().position(|(known, _)| *known == addr) {
                 Some(at) => at,
                 None => {
-                    nodes.push((addr.clone(), Connection::open(&addr).await?));
-                    nodes.len() - 1
+                    self.nodes.push((addr.clone(), Connection::open(&addr).await?));
+                    self.nodes.len() - 1
                 }
             };
             slots[first..=last].fill(at);
         }
-        ensure!(slots.iter().all(|at| *at < nodes.len()), "{addr}: not every slot is served");
-        Ok(RespCluster { nodes, slots, turn: 0 })
+        ensure!(slots.iter().all(|at| *at < self.nodes.len()), "{addr}: not every slot is served");
+        (self.slots, self.moved) = (slots, false);
+        Ok(())
+    }
+
+    fn outcome(&mut self, frame: &BytesFrame) -> Outcome {
+        let outcome = outcome(frame);
+        self.moved |= matches!(&outcome, Outcome::Failed(text) if text.starts_with("MOVED "));
+        outcome
     }
 }
 
 impl Lane for RespCluster {
     async fn start(&mut self, slot: usize, op: Op) -> anyhow::Result<()> {
+        if self.moved {
+            self.learn().await?;
+        }
         let at = self.slots[usize::from(slot_of(&op.key).0)];
         put(&mut self.nodes[at].1, slot, &op);
         Ok(())
@@ -113,16 +152,26 @@ impl Lane for RespCluster {
             Poll::Pending
         })
         .await?;
-        Ok((slot, failure(&frame)))
+        Ok((slot, self.outcome(&frame)))
     }
 
     fn ready(&mut self) -> anyhow::Result<Option<Answered>> {
-        for (_, connection) in &mut self.nodes {
-            if let Some((slot, frame)) = connection.ready()? {
-                return Ok(Some((slot, failure(&frame))));
+        for at in 0..self.nodes.len() {
+            if let Some((slot, frame)) = self.nodes[at].1.ready()? {
+                return Ok(Some((slot, self.outcome(&frame))));
             }
         }
         Ok(None)
+    }
+
+    async fn reopen(&mut self) -> anyhow::Result<()> {
+        for (addr, _) in self.nodes.drain(..) {
+            if !self.seeds.contains(&addr) {
+                self.seeds.push(addr);
+            }
+        }
+        *self = RespCluster::open(&self.seeds).await?;
+        Ok(())
     }
 }
 

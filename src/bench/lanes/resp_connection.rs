@@ -1,15 +1,17 @@
 //! A connection of RESP2, with commands under way and replies in their order.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use anyhow::Context as _;
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf as _, BufMut, BytesMut};
 use redis_protocol::resp2::decode::decode_bytes_mut;
 use redis_protocol::resp2::types::BytesFrame;
-use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::bench::drive::Outcome;
 use crate::bench::options::authority;
 
 /// Room for what one read may bring, bytes.
@@ -46,13 +48,32 @@ impl Connection {
         self.under_way.push_back(slot);
     }
 
-    /// Sends what was put.
+    /// Sends what was put. Replies are read meanwhile: a server may take no more before some of its
+    /// own were taken.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
-        if !self.written.is_empty() {
-            self.socket.write_all(&self.written).await?;
-            self.written.clear();
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<()>> {
+        while !self.written.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, &self.written)? {
+                Poll::Ready(bytes) => self.written.advance(bytes),
+                Poll::Pending => std::task::ready!(self.poll_read(cx))?,
+            }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what has come.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<anyhow::Result<()>> {
+        let mut room = [0; READ_BYTES];
+        let mut room = ReadBuf::new(&mut room);
+        std::task::ready!(Pin::new(&mut self.socket).poll_read(cx, &mut room))?;
+        if room.filled().is_empty() {
+            return Poll::Ready(Err(anyhow::anyhow!("the connection was closed")));
+        }
+        self.read.extend_from_slice(room.filled());
+        Poll::Ready(Ok(()))
     }
 
     /// A reply that has arrived, with the slot of its command.
@@ -71,13 +92,7 @@ impl Connection {
             if let Some(reply) = self.ready()? {
                 return Poll::Ready(Ok(reply));
             }
-            let mut room = [0; READ_BYTES];
-            let mut room = ReadBuf::new(&mut room);
-            std::task::ready!(std::pin::Pin::new(&mut self.socket).poll_read(cx, &mut room))?;
-            if room.filled().is_empty() {
-                return Poll::Ready(Err(anyhow::anyhow!("the connection was closed")));
-            }
-            self.read.extend_from_slice(room.filled());
+            std::task::ready!(self.poll_read(cx))?;
         }
     }
 
@@ -94,18 +109,19 @@ impl Connection {
     }
 }
 
-/// Why a command failed, if it did.
-pub fn failure(frame: &BytesFrame) -> Option<String> {
+/// What a reply says of its command.
+pub fn outcome(frame: &BytesFrame) -> Outcome {
     match frame {
-        BytesFrame::Error(error) => Some(error.to_string()),
-        _ => None,
+        BytesFrame::Error(error) => Outcome::Failed(error.to_string()),
+        BytesFrame::Null => Outcome::Missed,
+        _ => Outcome::Done,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use redis_protocol::resp2::types::Resp2Frame as _;
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -126,11 +142,42 @@ mod tests {
         assert!(near.ready().unwrap().is_none());
         far.write_all(b"+OK\r\n$3\r\nv").await.unwrap();
         let (slot, frame) = std::future::poll_fn(|cx| near.poll(cx)).await.unwrap();
-        assert_eq!((slot, failure(&frame)), (7, None));
+        assert_eq!((slot, outcome(&frame)), (7, Outcome::Done));
         far.write_all(b"\r\n\r\n-ERR more\r\n").await.unwrap();
         let (slot, frame) = std::future::poll_fn(|cx| near.poll(cx)).await.unwrap();
         assert_eq!((slot, frame.as_bytes()), (3, Some(&b"v\r\n"[..])));
         let unasked = std::future::poll_fn(|cx| near.poll(cx)).await;
         assert!(unasked.is_err(), "a reply nobody waits for");
+    }
+
+    /// More is written than any socket holds, to who takes nothing before its own was taken.
+    #[tokio::test]
+    async fn replies_are_read_while_commands_are_written() {
+        const COMMANDS: usize = 64;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut near = Connection::open(&listener.local_addr().unwrap().to_string()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let large = vec![b'v'; 1 << 20];
+        (0..COMMANDS).for_each(|slot| near.put(slot, &[b"SET", b"k", &large]));
+        let commands = near.written.len();
+        let answers = async {
+            for _ in 0..COMMANDS {
+                let mut reply = format!("${}\r\n", large.len()).into_bytes();
+                reply.extend_from_slice(&large);
+                reply.extend_from_slice(b"\r\n");
+                far.write_all(&reply).await.unwrap();
+            }
+            let mut taken = vec![0; commands];
+            far.read_exact(&mut taken).await.unwrap();
+            far
+        };
+        let both = async { tokio::join!(near.flush(), answers) };
+        let (flushed, _far) =
+            tokio::time::timeout(std::time::Duration::from_secs(60), both).await.unwrap();
+        flushed.unwrap();
+        for expected in 0..COMMANDS {
+            let (slot, frame) = std::future::poll_fn(|cx| near.poll(cx)).await.unwrap();
+            assert_eq!((slot, frame.as_bytes().unwrap().len()), (expected, large.len()));
+        }
     }
 }

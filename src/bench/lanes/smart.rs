@@ -1,6 +1,6 @@
 //! raftcache through the client of this crate.
 
-use crate::bench::drive::Call;
+use crate::bench::drive::{Call, Outcome};
 use crate::bench::workload::Op;
 use crate::client::Client;
 
@@ -9,11 +9,10 @@ use crate::client::Client;
 pub struct Smart(pub Client);
 
 impl Call for Smart {
-    async fn call(&mut self, op: Op) -> Result<(), String> {
-        let failed = match op.value {
-            Some(value) => self.0.set(op.key, value).await.err(),
-            None => self.0.get(op.key).await.err(),
-        };
-        failed.map_or(Ok(()), |error| Err(error.to_string()))
+    async fn call(&mut self, op: Op) -> Outcome {
+        Outcome::of(match op.value {
+            Some(value) => self.0.set(op.key, value).await.map(|_| true),
+            None => self.0.get(op.key).await.map(|found| found.is_some()),
+        })
     }
 }
