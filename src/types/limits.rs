@@ -31,6 +31,8 @@ pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
 pub const KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest pattern of a scan, bytes.
 pub const PATTERN_BYTES_MAX: usize = 1024;
+/// Patterns of one `CONFIG GET`: each is compared with every setting.
+pub const CONFIG_PATTERNS_MAX: usize = 64;
 
 /// Longest owner of a lock, bytes.
 pub const LOCK_OWNER_BYTES_MAX: usize = 64;

@@ -8,7 +8,7 @@ use super::session::Session;
 use super::table::Command;
 use crate::codec::resp::value::RespValue;
 use crate::core::slot::slot_of;
-use crate::core::table::RoutingTable;
+use crate::core::table::{NodeInfo, RoutingTable};
 use crate::service::Execute;
 use crate::types::ShardId;
 
@@ -42,11 +42,19 @@ pub(super) fn check<S: Execute>(
     if reads && session.readonly && has_replica(&table, shard, resp) {
         return None;
     }
-    let address = &table.nodes.get(&leader)?.resp_addr;
-    (!address.is_empty()).then(|| RespValue::error(format!("MOVED {} {address}", slot.0)))
+    let (host, port) = address(table.nodes.get(&leader)?)?;
+    Some(RespValue::error(format!("MOVED {} {host}:{port}", slot.0)))
 }
 
 fn has_replica<S>(table: &RoutingTable, shard: ShardId, resp: &Resp<S>) -> bool {
     let placement = table.shards.get(&shard);
     placement.is_some_and(|p| p.replicas.iter().any(|r| r.node == resp.options.node))
+}
+
+/// Where clients of Redis reach a node. An IPv6 address has no brackets, as Redis prints it: what
+/// follows the last colon is the port.
+pub(super) fn address(info: &NodeInfo) -> Option<(&str, u16)> {
+    let (host, port) = info.resp_addr.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Some((host, port.parse().ok()?))
 }
