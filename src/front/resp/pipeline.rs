@@ -23,7 +23,6 @@ use crate::front::activity::Activity;
 use crate::front::door::{Call, Kind};
 use crate::service::{Execute, Multi, Operation, Response};
 use crate::types::clock::{Instant, now};
-use crate::types::limits::READS_REPLY_BYTES_MAX;
 use crate::types::{Consistency, Error, Reason, Step};
 
 /// See the module's text.
@@ -148,7 +147,7 @@ impl<'a, S: Execute> Pipeline<'a, S> {
             Plan::Procedure(procedure) => {
                 self.flush().await;
                 let call = self.call();
-                let done = Box::pin(procedure.run(&self.resp.door, call)).await;
+                let done = Box::pin(procedure.run(self.resp, call)).await;
                 self.waited = Duration::ZERO;
                 Pending::Done(done)
             }
@@ -199,8 +198,10 @@ impl<'a, S: Execute> Pipeline<'a, S> {
             let deadline = *deadline.get_or_insert_with(|| self.call().deadline);
             let (first, part) = (results.len(), part.steps);
             let count = part.len();
-            if bytes > READS_REPLY_BYTES_MAX && part.iter().all(|s| matches!(s, Step::Read(_))) {
-                let (bytes, bytes_max) = (bytes as u64, READS_REPLY_BYTES_MAX as u64);
+            let bytes_max = limits.reads_reply_bytes_max;
+            if bytes > bytes_max && part.iter().all(|s| matches!(s, Step::Read(_))) {
+                self.resp.metrics.refused.with_label_values(&["reads_reply"]).inc();
+                let (bytes, bytes_max) = (bytes as u64, bytes_max as u64);
                 let refused = Error::from(Reason::ReplyTooLarge { bytes, bytes_max });
                 results.extend((0..count).map(|_| Err(refused.clone())));
                 continue;

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 
 use super::fault::fault;
+use super::serve::Resp;
 use crate::codec::resp::value::RespValue;
 use crate::core::keyspace::{slot_position, slot_position_last};
 use crate::front::door::{Call, Door, Kind};
 use crate::front::validate;
 use crate::service::{Execute, Operation, Response, ScanRequest, cursor_at};
 use crate::types::clock::now;
-use crate::types::limits::{KEYS_BYTES_MAX, SCAN_KEYS_MAX};
+use crate::types::limits::SCAN_KEYS_MAX;
 use crate::types::{Consistency, Error, Reason, SLOTS, Slot};
 
 /// What a key counts for in an answer of `KEYS` besides its bytes.
@@ -38,19 +39,19 @@ pub enum Procedure {
 
 impl Procedure {
     /// Runs it to its end or to the deadline of the call.
-    pub async fn run<S: Execute>(self, door: &Door<S>, call: Call<'_>) -> RespValue {
+    pub(super) async fn run<S: Execute>(self, resp: &Resp<S>, call: Call<'_>) -> RespValue {
         let done = match self {
             Procedure::Keys { pattern, consistency } => {
-                keys(door, call, pattern, consistency).await
+                keys(resp, call, pattern, consistency).await
             }
-            Procedure::RandomKey { consistency } => random_key(door, call, consistency).await,
+            Procedure::RandomKey { consistency } => random_key(&resp.door, call, consistency).await,
         };
         done.unwrap_or_else(|error| fault(&error))
     }
 }
 
 async fn keys<S: Execute>(
-    door: &Door<S>,
+    resp: &Resp<S>,
     mut call: Call<'_>,
     pattern: Option<Bytes>,
     consistency: Consistency,
@@ -59,10 +60,14 @@ async fn keys<S: Execute>(
     loop {
         let pattern = pattern.clone();
         let scan = ScanRequest { cursor, count: SCAN_KEYS_MAX, pattern, consistency };
-        let (next, keys) = scanned(door, &mut call, scan).await?;
+        let (next, keys) = scanned(&resp.door, &mut call, scan).await?;
         bytes += keys.iter().map(|key| key.len() + KEY_OVERHEAD_BYTES).sum::<usize>();
-        if bytes > KEYS_BYTES_MAX {
-            let most = format!("matches more than {KEYS_BYTES_MAX} bytes of keys; use SCAN");
+        let bytes_max = resp.door.limits.resp.keys_bytes_max;
+        if bytes > bytes_max {
+            resp.metrics.refused.with_label_values(&["resp_keys"]).inc();
+            let most = format!(
+                "matches more than {bytes_max} bytes of keys (limits.resp_keys_bytes_max); use SCAN"
+            );
             return Err(validate::invalid("pattern", most));
         }
         found.extend(keys);

@@ -23,7 +23,7 @@ use crate::front::door::Door;
 use crate::service::{Execute, NodeStatus, Operation, Request, Response};
 use crate::types::clock::{SystemClock, now};
 use crate::types::metrics::Metrics;
-use crate::types::{Answer, Error, Freshness, NodeId, Query, Reason, Reply, Step};
+use crate::types::{Answer, Error, Freshness, NodeId, Query, Reason, Reply, ShardId, Step};
 
 /// Answers every operation, after a while, as an empty cache would.
 #[derive(Default)]
@@ -77,6 +77,12 @@ impl Execute for Noting {
 
     fn table(&self) -> Arc<RoutingTable> {
         Arc::new(self.table.lock().clone())
+    }
+
+    /// The first replica leads.
+    fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        let table = self.table.lock();
+        table.shards.get(&shard)?.replicas.first().map(|replica| replica.node)
     }
 }
 
