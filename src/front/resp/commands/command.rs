@@ -61,7 +61,7 @@ fn list(words: &[Bytes]) -> Result<RespValue, RespValue> {
         [by, kind, _] if is(by, "filterby") && is(kind, "module") => Box::new(|_| false),
         [by, kind, category] if is(by, "filterby") && is(kind, "aclcat") => {
             let named = |one: &&str| category.eq_ignore_ascii_case(&one.as_bytes()[1..]);
-            Box::new(move |command| categories(command).iter().any(|one| named(&one)))
+            Box::new(move |command| categories(command).iter().any(named))
         }
         [by, kind, pattern] if is(by, "filterby") && is(kind, "pattern") => {
             validate::pattern(pattern).map_err(|error| fault(&error))?;
