@@ -164,6 +164,11 @@ pub struct Limits {
     /// at least `resp_request_bytes_max` and `resp_output_bytes_max`, at most 1 TiB. Default
     /// 256 MiB.
     pub resp_buffers_bytes_max: usize,
+    /// Bytes of keys in one answer of `KEYS`, counting 32 for each, 1..=1 GiB. Default 32 MiB.
+    pub resp_keys_bytes_max: usize,
+    /// Bytes of values that the reads of one request, or of one pipeline's part of RESP, answer before
+    /// the rest is refused, 1..=1 GiB. Default 64 MiB.
+    pub reads_reply_bytes_max: usize,
     /// Deadline of a request that brings none, milliseconds, 1..=`deadline_ms_max`. Default 5000.
     pub deadline_ms_default: u64,
     /// Longest deadline honoured, milliseconds, at most 600000; a longer one is cut. Default 60000.
@@ -217,6 +222,8 @@ impl Default for Limits {
             resp_pipeline_max: limits::RESP_PIPELINE_MAX,
             resp_output_bytes_max: limits::RESP_OUTPUT_BYTES_MAX,
             resp_buffers_bytes_max: limits::RESP_BUFFERS_BYTES_MAX,
+            resp_keys_bytes_max: limits::RESP_KEYS_BYTES_MAX,
+            reads_reply_bytes_max: limits::READS_REPLY_BYTES_MAX,
             deadline_ms_default: limits::DEADLINE_MS_DEFAULT,
             deadline_ms_max: limits::DEADLINE_MS_MAX,
         }

@@ -246,6 +246,8 @@ const RULES: &[(&str, &str)] = &[
     ("limits.resp_pipeline_max", "65537"),
     ("limits.resp_output_bytes_max", "0"),
     ("limits.resp_buffers_bytes_max", "16777215"),
+    ("limits.resp_keys_bytes_max", "0"),
+    ("limits.reads_reply_bytes_max", "0"),
     ("resp.readonly_staleness_ms", "0"),
     ("limits.deadline_ms_default", "0"),
     ("limits.deadline_ms_default", "60001"),

@@ -310,6 +310,8 @@ impl Config {
         check.range_usize("limits.resp_output_bytes_max", output, 1..=1 << 30);
         let buffers = own.resp_buffers_bytes_max;
         check.range_usize("limits.resp_buffers_bytes_max", buffers, request.max(output)..=1 << 40);
+        check.range_usize("limits.resp_keys_bytes_max", own.resp_keys_bytes_max, 1..=1 << 30);
+        check.range_usize("limits.reads_reply_bytes_max", own.reads_reply_bytes_max, 1..=1 << 30);
         let staleness = self.resp.readonly_staleness_ms;
         check.range("resp.readonly_staleness_ms", staleness, 1..=600_000);
     }

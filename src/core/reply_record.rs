@@ -94,13 +94,16 @@ fn tag_of(reply: &Reply) -> u8 {
         Reply::Locked { .. } => 29,
         Reply::LockHeld { .. } => 30,
         Reply::NotHeld { .. } => 31,
+        Reply::Refused(Refusal::TooMuchWork { .. }) => 32,
     }
 }
 
 fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
     match refusal {
         Refusal::NotOwner { epoch } => wire::put_varint(out, epoch.0),
-        Refusal::TooLarge { bytes, bytes_max } | Refusal::ReplyTooLarge { bytes, bytes_max } => {
+        Refusal::TooLarge { bytes, bytes_max }
+        | Refusal::ReplyTooLarge { bytes, bytes_max }
+        | Refusal::TooMuchWork { bytes, bytes_max } => {
             wire::put_varint(out, *bytes);
             wire::put_varint(out, *bytes_max);
         }
@@ -188,6 +191,10 @@ fn get_plain(tag: u8, input: &mut Bytes) -> Result<Reply, Error> {
         29 => Reply::Locked { token: version(input)?, deadline_ms: number(input)? },
         30 => Reply::LockHeld { token: version(input)?, ttl_ms: number(input)? },
         31 => Reply::NotHeld { current: get_option(input)?.map(Version) },
+        32 => Reply::Refused(Refusal::TooMuchWork {
+            bytes: number(input)?,
+            bytes_max: number(input)?,
+        }),
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }

@@ -61,6 +61,7 @@ pub(crate) fn replies() -> Vec<Reply> {
         Reply::NotHeld { current: Some(version) },
         Reply::NotHeld { current: None },
         Reply::Read(Box::new(Answer::WrongKind)),
+        Reply::Refused(Refusal::TooMuchWork { bytes: 8, bytes_max: 9 }),
     ]
 }
 
@@ -112,6 +113,7 @@ fn golden_bytes() {
         "1f0101",
         "1f00",
         "1905",
+        "200809",
     ];
     let replies = replies();
     assert_eq!(replies.len(), golden.len());

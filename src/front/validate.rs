@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::FrontLimits;
+use crate::types::limits::PATTERN_BYTES_MAX;
 use crate::types::{Error, Reason, RequestId};
 
 /// The last millisecond of the year 9999, where calendars of other languages end.
@@ -73,6 +74,17 @@ pub fn expire_at_ms(at_ms: u64) -> Result<u64, Error> {
         return Ok(at_ms);
     }
     Err(invalid("expire_at_ms", format!("is {at_ms}; 1 to {EXPIRE_AT_MS_MAX} are allowed")))
+}
+
+/// A glob pattern: at most [`PATTERN_BYTES_MAX`] bytes.
+pub fn pattern(pattern: &Bytes) -> Result<(), Error> {
+    match pattern.len() {
+        0..=PATTERN_BYTES_MAX => Ok(()),
+        n => {
+            let problem = format!("has {n} bytes; at most {PATTERN_BYTES_MAX} are allowed");
+            Err(invalid("pattern", problem))
+        }
+    }
 }
 
 /// A request id: a session of 16 bytes that are not all zero, and any sequence.

@@ -83,6 +83,7 @@ fn service_options(config: &Config) -> Options {
             ttl_ms_max: from.ttl_ms_max,
             transaction_operations_max: from.transaction_operations_max,
             transaction_bytes_max: from.transaction_bytes_max,
+            reads_reply_bytes_max: from.reads_reply_bytes_max,
             scan_keys_max: from.scan_keys_max,
             locks_max: from.locks_max,
         },
@@ -132,6 +133,8 @@ pub(super) fn front_limits(config: &Config) -> FrontLimits {
             buffers_bytes_max: from.resp_buffers_bytes_max,
             operations_max: from.transaction_operations_max,
             operations_bytes_max: from.transaction_bytes_max,
+            reads_reply_bytes_max: from.reads_reply_bytes_max,
+            keys_bytes_max: from.resp_keys_bytes_max,
         },
     }
 }

@@ -58,8 +58,8 @@ pub enum Operation {
 /// Several operations as one request.
 ///
 /// Not atomic: they are split by shard and the shards work at the same time. What belongs to one
-/// shard is done in order, at one moment if there is a write among it. Each operation has its own
-/// result.
+/// shard is done in order, at one moment if there is a write among it and it does not touch more of large
+/// values than one entry may (`TRANSACTION_WORK_BYTES_MAX`). Each operation has its own result.
 ///
 /// Atomic: all keys must belong to one shard (`Reason::CrossShard` otherwise); see
 /// `types::Transaction`.

@@ -6,8 +6,8 @@ use super::api::{Multi, Operation};
 use super::check_locks::check_lock;
 use super::unit::slot_of_query;
 use crate::types::limits::{
-    FLOAT_BYTES_MAX, KEY_BYTES_MAX, LOCKS_MAX, PATTERN_BYTES_MAX, SCAN_KEYS_MAX,
-    TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
+    FLOAT_BYTES_MAX, KEY_BYTES_MAX, LOCKS_MAX, PATTERN_BYTES_MAX, READS_REPLY_BYTES_MAX,
+    SCAN_KEYS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
 use crate::types::{Command, Error, Expiry, Query, Reason, SLOTS, Step, Value, ValueKind};
 
@@ -24,6 +24,8 @@ pub struct Limits {
     pub transaction_operations_max: usize,
     /// Bytes of keys and values of one request of several.
     pub transaction_bytes_max: usize,
+    /// Bytes of values that the reads of one request answer before the rest is refused.
+    pub reads_reply_bytes_max: usize,
     /// Keys that one call of a scan looks at in a shard.
     pub scan_keys_max: u32,
     /// Locks that a shard holds.
@@ -38,6 +40,7 @@ impl Default for Limits {
             ttl_ms_max: TTL_MS_MAX,
             transaction_operations_max: TRANSACTION_OPERATIONS_MAX,
             transaction_bytes_max: TRANSACTION_BYTES_MAX,
+            reads_reply_bytes_max: READS_REPLY_BYTES_MAX,
             scan_keys_max: SCAN_KEYS_MAX,
             locks_max: LOCKS_MAX,
         }

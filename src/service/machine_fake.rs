@@ -229,6 +229,11 @@ impl Pair {
         *self.net.answer_bytes.lock()
     }
 
+    /// How often both nodes refused something for this limit.
+    pub(super) fn refused(&self, limit: &str) -> u64 {
+        self.metrics.iter().map(|metrics| metrics.refused.with_label_values(&[limit]).get()).sum()
+    }
+
     /// Writes that went through the logs of both.
     pub(super) fn writes(&self) -> usize {
         self.groups.iter().map(|group| group.state.lock().writes.len()).sum()

@@ -71,6 +71,11 @@ impl Measures {
         error
     }
 
+    /// Counts a refusal by a limit whose error does not tell which it was.
+    pub(super) fn limited(&self, limit: &str) {
+        self.refused.with_label_values(&[limit]).inc();
+    }
+
     /// An operation that passed the checks, by its name.
     pub(super) fn asked(&self, name: &'static str) {
         match OPERATIONS.iter().position(|known| *known == name) {

@@ -48,3 +48,5 @@ mod multi_tests;
 mod random_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work_tests;

@@ -12,7 +12,7 @@ use super::forward::Served;
 use super::local_group::LocalGroup;
 use super::unit::{Caller, Route, Unit, Work, result_of};
 use crate::core::slot::slot_of;
-use crate::types::limits::READS_REPLY_BYTES_MAX;
+use crate::types::limits::FIELD_WORK;
 use crate::types::{
     Command, Consistency, Error, Reason, Reply, ShardId, Slot, Step, Transaction, Watch,
 };
@@ -72,7 +72,8 @@ impl<G: LocalGroup> Inner<G> {
         let count = steps.len();
         let command = Command::Transaction(Transaction { watches, steps });
         let unit = Unit { work: Work::Write(command), route: Route::Slot(*slot), caller };
-        match self.run(&unit).await? {
+        let served = self.run(&unit).await.inspect_err(|error| self.count_work(error))?;
+        match served {
             Served::Reply(Reply::Transaction(replies)) if replies.len() == count => {
                 Ok(Response::Multi(replies.into_iter().map(result_of).collect()))
             }
@@ -93,21 +94,42 @@ impl<G: LocalGroup> Inner<G> {
         if part.iter().all(|(_, step)| matches!(step, Step::Read(_))) {
             return self.reads(part, consistency, caller, shown).boxed();
         }
-        async move {
+        self.writes(part, consistency, caller).boxed()
+    }
+
+    /// All as one; what touches more of large values than one entry may, in two halves, one after the
+    /// other. Not under a caller's request id: under that, a shard does one thing.
+    async fn writes(
+        &self,
+        part: Vec<(usize, Step)>,
+        consistency: Consistency,
+        caller: Caller,
+    ) -> Results {
+        let (mut results, mut left) = (Results::with_capacity(part.len()), vec![part]);
+        while let Some(part) = left.pop() {
             if part.len() == 1 {
-                let mut results = Results::new();
                 for (at, step) in part {
                     results.push((at, self.alone(step, consistency, caller).await));
                 }
-                return results;
+                continue;
             }
             let (places, steps): (Vec<usize>, Vec<Step>) = part.into_iter().unzip();
             match self.together(steps, caller).await {
-                Ok(replies) => places.into_iter().zip(replies.into_iter().map(result_of)).collect(),
-                Err(error) => places.into_iter().map(|at| (at, Err(error.clone()))).collect(),
+                Ok(replies) => {
+                    results.extend(places.into_iter().zip(replies.into_iter().map(result_of)));
+                }
+                Err((error, steps)) if is_too_much_work(&error) && caller.request_id.is_none() => {
+                    let mut first: Vec<(usize, Step)> = places.into_iter().zip(steps).collect();
+                    let second = first.split_off(first.len() / 2);
+                    left.extend([second, first]);
+                }
+                Err((error, _)) => {
+                    self.count_work(&error);
+                    results.extend(places.into_iter().map(|at| (at, Err(error.clone()))));
+                }
             }
         }
-        .boxed()
+        results
     }
 
     /// Reads, many at a time, until all parts together have answered as many bytes as they may.
@@ -121,10 +143,12 @@ impl<G: LocalGroup> Inner<G> {
         let mut results = Results::with_capacity(part.len());
         let mut part = part.into_iter();
         let mut together = READS_FIRST;
+        let bytes_max = self.options.limits.reads_reply_bytes_max;
         while part.len() > 0 {
             let before = shown.load(Ordering::Relaxed);
-            if before > READS_REPLY_BYTES_MAX {
-                let (bytes, bytes_max) = (before as u64, READS_REPLY_BYTES_MAX as u64);
+            if before > bytes_max {
+                self.measures.limited("reads_reply");
+                let (bytes, bytes_max) = (before as u64, bytes_max as u64);
                 let refused = Error::from(Reason::ReplyTooLarge { bytes, bytes_max });
                 results.extend(part.by_ref().map(|(at, _)| (at, Err(refused.clone()))));
                 break;
@@ -138,7 +162,7 @@ impl<G: LocalGroup> Inner<G> {
                 found.iter().flat_map(|(_, result)| result).map(Response::payload_bytes).sum();
             let shown_now = shown.fetch_add(bytes, Ordering::Relaxed) + bytes;
             // As many as likely fit, by the size of those just read.
-            let left = READS_REPLY_BYTES_MAX.saturating_sub(shown_now);
+            let left = bytes_max.saturating_sub(shown_now);
             together = (left / (bytes / found.len().max(1)).max(1)).clamp(1, READS_TOGETHER_MAX);
             results.extend(found);
         }
@@ -161,15 +185,41 @@ impl<G: LocalGroup> Inner<G> {
         }
     }
 
-    async fn together(&self, steps: Vec<Step>, caller: Caller) -> Result<Vec<Reply>, Error> {
-        let (count, slot) = (steps.len(), slot_of_step(&steps[0])?);
+    /// A failure gives the steps back.
+    async fn together(
+        &self,
+        steps: Vec<Step>,
+        caller: Caller,
+    ) -> Result<Vec<Reply>, (Error, Vec<Step>)> {
+        let count = steps.len();
+        let slot = match slot_of_step(&steps[0]) {
+            Ok(slot) => slot,
+            Err(error) => return Err((error, steps)),
+        };
         let command = Command::Transaction(Transaction { watches: Vec::new(), steps });
         let unit = Unit { work: Work::Write(command), route: Route::Slot(slot), caller };
-        match self.run(&unit).await? {
-            Served::Reply(Reply::Transaction(replies)) if replies.len() == count => Ok(replies),
-            other => Err(odd(&other)),
+        let error = match self.run(&unit).await {
+            Ok(Served::Reply(Reply::Transaction(all))) if all.len() == count => return Ok(all),
+            Ok(other) => odd(&other),
+            Err(error) => error,
+        };
+        match unit.work {
+            Work::Write(Command::Transaction(transaction)) => Err((error, transaction.steps)),
+            _ => Err((error, Vec::new())),
         }
     }
+
+    /// Counts what was refused for its work.
+    fn count_work(&self, error: &Error) {
+        if is_too_much_work(error) {
+            self.measures.limited("transaction_work");
+        }
+    }
+}
+
+/// The transaction touches more of large values than one may; nothing of it was done.
+fn is_too_much_work(error: &Error) -> bool {
+    matches!(&error.reason, Reason::InvalidArgument { field: FIELD_WORK, .. })
 }
 
 fn slot_of_step(step: &Step) -> Result<Slot, Error> {

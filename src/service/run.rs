@@ -10,7 +10,7 @@ use super::request_ids::{Lease, RequestIds};
 use super::router::{Located, Target};
 use super::unit::{Unit, Work};
 use crate::types::clock::{Instant, now};
-use crate::types::limits::WHAT_LOCKS;
+use crate::types::limits::{FIELD_WORK, WHAT_LOCKS};
 use crate::types::{
     Answer, Consistency, Error, GetOrLease, NodeId, Reason, Refusal, Reply, RequestId, Write,
 };
@@ -262,6 +262,12 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
         Refusal::WrongKind => Reason::WrongKind,
         Refusal::Locks { limit } => Reason::ResourceExhausted { what: WHAT_LOCKS, limit: *limit },
         Refusal::OutdatedToken => Reason::OutdatedToken,
+        Refusal::TooMuchWork { bytes, bytes_max } => Reason::InvalidArgument {
+            field: FIELD_WORK,
+            problem: format!(
+                "the operations touch {bytes} bytes of them; at most {bytes_max} are allowed at once"
+            ),
+        },
     }
     .into()
 }

@@ -28,9 +28,11 @@ pub const SCAN_KEYS_MAX: u32 = 4 * 1024;
 /// Bytes of keys in one answer of a scan, not counting the keys that cross the line.
 pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of keys in one answer of `KEYS`, counting 32 for each; past them it is refused.
-pub const KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const RESP_KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Longest pattern of a scan, bytes.
 pub const PATTERN_BYTES_MAX: usize = 1024;
+/// Patterns of one `CONFIG GET`: each is compared with every setting.
+pub const CONFIG_PATTERNS_MAX: usize = 64;
 
 /// Longest owner of a lock, bytes.
 pub const LOCK_OWNER_BYTES_MAX: usize = 64;
@@ -72,6 +74,11 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of large values that the operations of one Raft entry touch when they are applied, not
 /// counting a unit that is more by itself.
 pub const BATCH_WORK_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The same of one transaction, which is never parted: one that would touch more is refused, and a
+/// request that is not atomic is done in smaller parts.
+pub const TRANSACTION_WORK_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What that bounds, in a refusal.
+pub const FIELD_WORK: &str = "large values";
 /// Raft entries a group's batcher keeps in flight.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 8;
 /// Operations queued at one group before callers are refused.
@@ -213,6 +220,9 @@ pub const CONTROLLER_REPLICAS_MAX: usize = 5;
 
 const _: () = assert!(BATCH_WRITES_MAX <= GROUP_QUEUE_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= GROUP_QUEUE_BYTES_MAX);
+const _: () = assert!(BATCH_WORK_BYTES_MAX <= TRANSACTION_WORK_BYTES_MAX);
+// An operation that goes alone is never refused for its work.
+const _: () = assert!(4 * VALUE_BYTES_MAX <= TRANSACTION_WORK_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX < MESSAGE_BYTES_MAX);
 /// Largest unit of a batch, with the framing of its operations.
 const UNIT_BYTES_MAX: usize = TRANSACTION_BYTES_MAX + TRANSACTION_OPERATIONS_MAX * 64;

@@ -208,6 +208,13 @@ pub enum Refusal {
     },
     /// Something happened to the key since the token of the fill was given.
     OutdatedToken,
+    /// The transaction touches more of large values than one may; nothing of it was done.
+    TooMuchWork {
+        /// Bytes it would touch.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
 }
 
 impl Refusal {
@@ -223,7 +230,8 @@ impl Refusal {
             | Refusal::NotFinite
             | Refusal::ReplyTooLarge { .. }
             | Refusal::WrongKind
-            | Refusal::OutdatedToken => false,
+            | Refusal::OutdatedToken
+            | Refusal::TooMuchWork { .. } => false,
         }
     }
 }

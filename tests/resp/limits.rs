@@ -197,3 +197,39 @@ async fn a_command_past_its_own_limits_is_refused_by_name() {
     assert_eq!(refused, error("ERR Protocol error: invalid multibulk length"));
     nodes.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_answers_of_short_commands_are_refused_and_counted() {
+    let nodes = Nodes::start(1, |config| {
+        config.limits.resp_keys_bytes_max = 100;
+        config.limits.reads_reply_bytes_max = 100;
+    })
+    .await;
+    let mut client = nodes.client(0).await;
+    for key in ["a", "b", "c"] {
+        assert_eq!(client.call(&["SET", key, &"v".repeat(60)]).await, ok());
+    }
+    assert_eq!(client.ask("KEYS a").await.items(), [bulk("a")]);
+    let all = "x".repeat(60);
+    assert_eq!(client.ask(&format!("KEYS {all}")).await.items(), []);
+    assert_eq!(client.ask("DEL b").await, Reply::Integer(1));
+    assert_eq!(client.ask("KEYS *").await.items().len(), 2, "66 bytes");
+    for key in 0..3_000 {
+        client.send(&command(&["SET", &format!("many{key}"), &"v".repeat(60)])).await;
+    }
+    for _ in 0..3_000 {
+        assert_eq!(client.reply().await, ok());
+    }
+    let refused = client.ask("KEYS *").await;
+    let text = "ERR pattern: matches more than 100 bytes of keys (limits.resp_keys_bytes_max); use \
+                SCAN";
+    assert_eq!(refused, error(text));
+    let many: String = (0..3_000).map(|key| format!(" many{key}")).collect();
+    let refused = client.ask(&format!("MGET{many}")).await;
+    assert!(refused.text().starts_with("ERR ") && refused.text().ends_with("at most 100"));
+    for limit in ["resp_keys", "reads_reply"] {
+        let refused = &nodes.served[0].node().metrics().refused;
+        assert!(refused.with_label_values(&[limit]).get() > 0, "{limit}");
+    }
+    nodes.stop().await;
+}

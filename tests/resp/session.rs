@@ -134,3 +134,83 @@ async fn what_tools_ask_first_is_answered() {
     assert_eq!(nodes.client(0).await.ask("GET from").await, Reply::Nil);
     nodes.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn help_is_lines_of_what_is_served() {
+    let nodes = Nodes::one().await;
+    let mut client = nodes.client(0).await;
+    for name in ["CLIENT", "CLUSTER", "COMMAND", "CONFIG", "MEMORY", "OBJECT"] {
+        let help = client.call(&[name, "help"]).await;
+        let simple = |line: &Reply| matches!(line, Reply::Simple(_));
+        assert!(help.items().iter().all(simple), "{help:?}");
+        let first = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+        assert_eq!(help.items()[0], Reply::Simple(first));
+    }
+    // It may be queued, and takes no words.
+    assert_eq!(client.ask("MULTI").await, ok());
+    assert_eq!(client.ask("CLIENT HELP").await, Reply::Simple("QUEUED".to_owned()));
+    assert!(client.ask("EXEC").await.items()[0].items().len() > 10);
+    let more = client.ask("CONFIG HELP x").await;
+    assert_eq!(more, error("ERR wrong number of arguments for 'config|help' command"));
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_listed_by_what_they_are() {
+    let nodes = Nodes::one().await;
+    let mut client = nodes.client(0).await;
+    let mut list = async |line: &str| {
+        let reply = client.ask(line).await;
+        match reply {
+            Reply::Many(_, names) => names.iter().map(|name| name.text().to_owned()).collect(),
+            Reply::Error(text) => vec![text],
+            other => panic!("{other:?}"),
+        }
+    };
+    let all: Vec<String> = list("COMMAND LIST").await;
+    assert!(all.contains(&"get".to_owned()) && all.contains(&"object|help".to_owned()));
+    assert_eq!(list("COMMAND LIST FILTERBY MODULE json").await, Vec::<String>::new());
+    let transactions = ["discard", "exec", "multi", "unwatch", "watch"];
+    assert_eq!(list("command list filterby aclcat TRANSACTION").await, transactions);
+    assert_eq!(list("COMMAND LIST FILTERBY ACLCAT @string").await, Vec::<String>::new());
+    assert_eq!(list("COMMAND LIST FILTERBY PATTERN MSET*").await, ["mset", "msetnx"]);
+    assert_eq!(list("COMMAND LIST FILTERBY PATTERN").await, ["ERR syntax error"]);
+    assert_eq!(list("COMMAND LIST FILTERBY NAME get").await, ["ERR syntax error"]);
+    let long = format!("COMMAND LIST FILTERBY PATTERN {}", "x".repeat(1_025));
+    let refused = ["ERR pattern: has 1025 bytes; at most 1024 are allowed"];
+    assert_eq!(list(&long).await, refused);
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn patterns_of_settings_are_bounded() {
+    let nodes = Nodes::one().await;
+    let mut client = nodes.client(0).await;
+    let most = "x".repeat(1_024);
+    assert_eq!(client.ask(&format!("CONFIG GET {most} sav?")).await.items().len(), 2);
+    let refused = client.ask(&format!("CONFIG GET save {most}x")).await;
+    assert_eq!(refused, error("ERR pattern: has 1025 bytes; at most 1024 are allowed"));
+    assert_eq!(client.ask(&format!("CONFIG GET{}", " save".repeat(64))).await.items().len(), 2);
+    let refused = client.ask(&format!("CONFIG GET{}", " save".repeat(65))).await;
+    assert_eq!(refused, error("ERR patterns: are 65; at most 64 are allowed"));
+    nodes.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_was_reset_is_listed_as_new() {
+    let nodes = Nodes::one().await;
+    let mut client = nodes.client(0).await;
+    for line in ["READONLY", "WATCH k", "MULTI", "PING"] {
+        client.ask(line).await;
+    }
+    let mut other = nodes.client(0).await;
+    let listed = other.ask("CLIENT LIST").await;
+    assert!(listed.text().contains(" flags=xr ") && listed.text().contains(" multi=1 watch=1 "));
+    assert_eq!(client.ask("RESET").await, Reply::Simple("RESET".to_owned()));
+    let own = client.ask("CLIENT INFO").await;
+    assert!(
+        own.text().contains(" flags=N ") && own.text().contains(" multi=-1 watch=0 "),
+        "{own:?}"
+    );
+    nodes.stop().await;
+}

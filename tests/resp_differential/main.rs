@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod client;
+mod commands;
 mod exempt;
 mod generate;
 #[path = "../support/one_shard.rs"]

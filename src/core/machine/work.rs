@@ -5,9 +5,11 @@
 //! and a delete hash it for the digest. So what writes will touch is added up before they are put into
 //! one entry. Small values are not counted: their number is bounded.
 
+use bytes::Bytes;
+
 use super::Machine;
 use crate::core::keyspace::LARGE_BYTES;
-use crate::types::{Command, Step, Write};
+use crate::types::{Command, Step, Transaction, Write};
 
 /// Bytes that an entry's writes touch, as they are added up.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,16 +39,24 @@ impl Machine {
         fit
     }
 
+    /// Bytes of large values that a transaction will touch if it is applied now, at most.
+    pub(super) fn work_of(&self, transaction: &Transaction) -> usize {
+        let mut work = Work::default();
+        self.add_steps(transaction, &mut work);
+        work.bytes
+    }
+
+    fn add_steps(&self, transaction: &Transaction, work: &mut Work) {
+        for step in &transaction.steps {
+            if let Step::Write(command) = step {
+                self.add_work(command, work);
+            }
+        }
+    }
+
     fn add_work(&self, command: &Command, work: &mut Work) {
         let (makes, rewrites) = match command {
-            Command::Transaction(transaction) => {
-                for step in &transaction.steps {
-                    if let Step::Write(command) = step {
-                        self.add_work(command, work);
-                    }
-                }
-                return;
-            }
+            Command::Transaction(transaction) => return self.add_steps(transaction, work),
             Command::Set(set) | Command::GetSet(set) => (set.value.data.len(), false),
             Command::Fill(fill) => (fill.value.data.len(), false),
             Command::Append(append) => (append.value.data.len(), true),
@@ -69,18 +79,24 @@ impl Machine {
             | Command::SetLimit { .. }
             | Command::Flush => (0, false),
         };
-        let held = match command.key() {
-            Some(key) if self.keyspace.large() > 0 => {
-                let id = self.keyspace.find(self.keyspace.hash_of(key), key);
-                id.map_or(0, |id| self.keyspace.get(id).value_len())
-            }
-            _ => 0,
-        };
+        let held = self.held_bytes(command.key());
         work.largest = work.largest.max(makes);
         let touched = if rewrites { held.max(work.largest) } else { held };
-        if touched > LARGE_BYTES {
-            work.bytes = work.bytes.saturating_add(touched);
+        for touched in [touched, self.held_bytes(command.target())] {
+            if touched > LARGE_BYTES {
+                work.bytes = work.bytes.saturating_add(touched);
+            }
         }
+    }
+
+    /// Bytes of the value a key has. One whose time is over counts for none: whether it is still there is
+    /// not the same on all replicas.
+    fn held_bytes(&self, key: Option<&Bytes>) -> usize {
+        let key = key.filter(|_| self.keyspace.large() > 0);
+        let found = key.and_then(|key| self.keyspace.find(self.keyspace.hash_of(key), key));
+        let entry = found.map(|id| self.keyspace.get(id));
+        let alive = entry.filter(|entry| entry.is_alive(self.log_time_ms));
+        alive.map_or(0, |entry| entry.value_len())
     }
 }
 
@@ -88,7 +104,9 @@ impl Machine {
 mod tests {
     use super::*;
     use crate::core::machine_tests::{apply, at, config, put, write};
-    use crate::types::{Append, Expire, ExpireCondition, Expiry, SetRange, Value, ValueKind};
+    use crate::types::{
+        Append, Condition, CopyKey, Expire, ExpireCondition, Expiry, SetRange, Value, ValueKind,
+    };
 
     const MIB: usize = 1 << 20;
 
@@ -126,6 +144,18 @@ mod tests {
         apply(&mut machine, 2, &at(0, vec![put("large", &"v".repeat(MIB))]));
         assert_eq!(fit(&machine, &vec![expire("large"); 100]), 16);
         assert_eq!(fit(&machine, &small), 1_000, "not all suffer for it");
+        let copy = |to: &'static str| {
+            let names =
+                CopyKey { key: "large".into(), to: to.into(), condition: Condition::Always };
+            vec![write(Command::Copy(names))]
+        };
+        assert_eq!(fit(&machine, &vec![copy("new"); 100]), 16);
+        apply(&mut machine, 3, &at(0, copy("there")));
+        assert_eq!(
+            fit(&machine, &vec![copy("there"); 100]),
+            8,
+            "what is replaced is touched as well"
+        );
         let unit: Vec<Write> = vec![expire("large"); 40].into_iter().flatten().collect();
         assert_eq!(fit(&machine, &[unit.clone(), unit]), 1, "a unit is never parted");
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::budget::Share;
 use super::pipeline::Pipeline;
@@ -34,6 +35,9 @@ pub(super) struct Connected<S> {
     busy: bool,
 }
 
+/// How long a connection that was refused is read on: its client may never stop.
+const REFUSED_LINGER: Duration = Duration::from_secs(1);
+
 /// Why a connection ends.
 enum End {
     /// All answers are given.
@@ -56,14 +60,22 @@ impl<S: Execute> Connected<S> {
     pub(super) async fn serve(mut self) {
         let end = self.work().await;
         if let Ok(end) = end {
-            let mut refused = false;
-            if let End::Refused(text) = end {
-                self.wire.output.put(RespValue::Error(text), self.session.protocol);
-                refused = true;
-            }
+            let patience = match end {
+                End::Refused(text) => {
+                    self.wire.output.put(RespValue::Error(text), self.session.protocol);
+                    Some(REFUSED_LINGER)
+                }
+                // Answers may be on their way, and what the client still sends must not cost them.
+                End::Done if self.busy => {
+                    Some(Duration::from_millis(self.resp.door.limits.stall_timeout_ms))
+                }
+                End::Done => None,
+            };
             // A client that went away takes no farewell.
-            if self.wire.close().await.is_ok() && refused {
-                self.wire.linger().await;
+            if self.wire.close().await.is_ok()
+                && let Some(patience) = patience
+            {
+                self.wire.linger(patience).await;
             }
         }
         self.set_busy(false);

@@ -12,6 +12,7 @@ use super::session::{Queue, Session};
 use super::table::{self, Command, shown};
 use crate::codec::resp::value::RespValue;
 use crate::service::Execute;
+use crate::types::Consistency;
 
 /// Most bytes of the arguments that the error for an unknown command repeats, as Redis has it.
 const UNKNOWN_ARGUMENTS_BYTES_MAX: usize = 128;
@@ -23,8 +24,8 @@ const OWNED_BYTES_MAX: usize = 16 * 1024;
 pub(super) enum Turn {
     /// Answered.
     Reply(RespValue),
-    /// What the data commands come to.
-    Plan(Plan),
+    /// What the data commands come to, and how fresh their reads are.
+    Plan(Plan, Consistency),
     /// Changes how what follows is read: what came before is done first.
     Switch(Box<dyn FnOnce(&mut Session) -> RespValue + Send>),
     /// `WATCH` of these keys.
@@ -74,25 +75,31 @@ pub(super) fn now<S: Execute>(
     command: &'static Command,
     args: Vec<Bytes>,
 ) -> Turn {
-    match planned(resp, session, &args) {
-        Some(Ok(plan)) => Turn::Plan(plan),
+    let consistency = consistency(resp, session, command);
+    match planned(resp, consistency, &args) {
+        Some(Ok(plan)) => Turn::Plan(plan, consistency),
         Some(Err(error)) => Turn::Reply(error),
         None => commands::run(resp, session, command, args),
     }
 }
 
 /// The plan of a data command.
-pub(super) fn planned<S: Execute>(
+fn planned<S>(
     resp: &Resp<S>,
-    session: &Session,
+    consistency: Consistency,
     args: &[Bytes],
 ) -> Option<Result<Plan, RespValue>> {
-    let context = Context {
-        limits: &resp.door.limits,
-        now_ms: resp.clock.wall_ms(),
-        consistency: session.consistency(resp.options.readonly_staleness_ms),
-    };
+    let context = Context { limits: &resp.door.limits, now_ms: resp.clock.wall_ms(), consistency };
     plan::plan(args, &context)
+}
+
+/// How fresh the reads of a command are. What Redis calls a write is never stale, also where it comes to
+/// a read (`GETEX` without a time, `SETRANGE` of nothing): its clients take the answer for the key's.
+fn consistency<S>(resp: &Resp<S>, session: &Session, command: &Command) -> Consistency {
+    match command.flags.contains(&"write") {
+        true => Consistency::Linearizable,
+        false => session.consistency(resp.options.readonly_staleness_ms),
+    }
 }
 
 /// Commands that a connection between `MULTI` and `EXEC` does not queue.
@@ -114,7 +121,7 @@ fn queue<S: Execute>(
 ) -> Turn {
     let limits = &resp.door.limits.resp;
     let bytes = args.iter().map(|argument| size_of::<Bytes>() + argument.len()).sum::<usize>();
-    let plan = planned(resp, session, &args);
+    let plan = planned(resp, consistency(resp, session, command), &args);
     let Some(queue) = &mut session.queue else { return Turn::error("ERR EXEC without MULTI") };
     let refused = match &plan {
         Some(Ok(Plan::Operation { .. } | Plan::Procedure(_))) => Some(format!(

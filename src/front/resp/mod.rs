@@ -11,14 +11,19 @@ mod connection;
 mod dispatch;
 pub mod fault;
 pub mod options;
+mod parts;
 mod pending;
 mod pipeline;
+#[cfg(test)]
+mod pipeline_tests;
 pub mod plan;
 pub mod procedure;
 mod redirect;
 pub mod serve;
 mod session;
 pub mod table;
+#[cfg(test)]
+mod testkit;
 mod transaction;
 mod wire;
 pub mod words;

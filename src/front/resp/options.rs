@@ -49,6 +49,10 @@ pub struct RespLimits {
     pub operations_max: usize,
     /// Their bytes.
     pub operations_bytes_max: usize,
+    /// Bytes of values that reads done together answer before the rest is refused.
+    pub reads_reply_bytes_max: usize,
+    /// Bytes of keys in one answer of `KEYS`, counting 32 for each.
+    pub keys_bytes_max: usize,
 }
 
 impl Default for RespLimits {
@@ -63,6 +67,8 @@ impl Default for RespLimits {
             buffers_bytes_max: limits::RESP_BUFFERS_BYTES_MAX,
             operations_max: limits::TRANSACTION_OPERATIONS_MAX,
             operations_bytes_max: limits::TRANSACTION_BYTES_MAX,
+            reads_reply_bytes_max: limits::READS_REPLY_BYTES_MAX,
+            keys_bytes_max: limits::RESP_KEYS_BYTES_MAX,
         }
     }
 }

@@ -17,6 +17,15 @@ pub(super) enum Pending {
 }
 
 impl Pending {
+    /// How many steps it takes the results of.
+    pub(super) fn steps(&self) -> usize {
+        match self {
+            Pending::Done(_) => 0,
+            Pending::One(_) => 1,
+            Pending::All(_, steps) => *steps,
+        }
+    }
+
     /// Takes its results, exactly as many as it had steps, and shows them.
     pub(super) fn show(
         self,

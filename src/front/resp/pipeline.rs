@@ -5,12 +5,13 @@
 //! A command that is an operation of its own, or must see what those before it did (`EXEC`, `WATCH`),
 //! waits for them. Replies leave in the order of the commands.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::dispatch::{self, Turn};
+use super::parts::{Steps, repeatable};
 use super::pending::{Pending, lacking};
 use super::plan::Plan;
 use super::serve::Resp;
@@ -22,8 +23,7 @@ use crate::front::activity::Activity;
 use crate::front::door::{Call, Kind};
 use crate::service::{Execute, Multi, Operation, Response};
 use crate::types::clock::{Instant, now};
-use crate::types::limits::READS_REPLY_BYTES_MAX;
-use crate::types::{Error, Reason, Step};
+use crate::types::{Consistency, Error, Reason, Step};
 
 /// See the module's text.
 pub(super) struct Pipeline<'a, S> {
@@ -35,6 +35,8 @@ pub(super) struct Pipeline<'a, S> {
     waited: Duration,
     /// Of the commands in `slots`, in their order.
     steps: Vec<Step>,
+    /// How fresh the reads among them are; `None` without any.
+    reads: Option<Consistency>,
     /// Commands whose replies are not encoded yet.
     slots: Vec<Slot>,
     output: Output,
@@ -56,9 +58,9 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         activity: Option<&'a Activity>,
         arrived: Instant,
     ) -> Self {
-        let (steps, slots, output) = (Vec::new(), Vec::new(), Output::default());
+        let (steps, reads, slots, output) = (Vec::new(), None, Vec::new(), Output::default());
         let waited = now().saturating_duration_since(arrived);
-        Pipeline { resp, session, activity, waited, steps, slots, output }
+        Pipeline { resp, session, activity, waited, steps, reads, slots, output }
     }
 
     /// Works on the commands, in order, until all are done or their replies take more than they may
@@ -99,27 +101,7 @@ impl<'a, S: Execute> Pipeline<'a, S> {
                 }
                 Pending::Done(value)
             }
-            Turn::Plan(Plan::Reply(value)) => Pending::Done(value),
-            Turn::Plan(Plan::Step { step, render }) => {
-                self.steps.push(step);
-                Pending::One(render)
-            }
-            Turn::Plan(Plan::Steps { steps, render }) => {
-                let count = steps.len();
-                self.steps.extend(steps);
-                Pending::All(render, count)
-            }
-            Turn::Plan(Plan::Operation { operation, render }) => {
-                self.flush().await;
-                Pending::Done(render(self.execute(operation).await))
-            }
-            Turn::Plan(Plan::Procedure(procedure)) => {
-                self.flush().await;
-                let call = self.call();
-                let done = Box::pin(procedure.run(&self.resp.door, call)).await;
-                self.waited = Duration::ZERO;
-                Pending::Done(done)
-            }
+            Turn::Plan(plan, consistency) => self.plan(plan, consistency).await,
             Turn::Switch(switch) => {
                 self.flush().await;
                 Pending::Done(switch(self.session))
@@ -143,10 +125,51 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         self.slots.push(Slot { reply, protocol, silent });
     }
 
+    /// Takes the steps of a data command up, or does at once what is not done in steps.
+    async fn plan(&mut self, plan: Plan, consistency: Consistency) -> Pending {
+        match plan {
+            Plan::Reply(value) => Pending::Done(value),
+            Plan::Step { step, render } => {
+                self.make_way(std::slice::from_ref(&step), consistency).await;
+                self.steps.push(step);
+                Pending::One(render)
+            }
+            Plan::Steps { steps, render } => {
+                self.make_way(&steps, consistency).await;
+                let count = steps.len();
+                self.steps.extend(steps);
+                Pending::All(render, count)
+            }
+            Plan::Operation { operation, render } => {
+                self.flush().await;
+                Pending::Done(render(self.execute(operation).await))
+            }
+            Plan::Procedure(procedure) => {
+                self.flush().await;
+                let call = self.call();
+                let done = Box::pin(procedure.run(self.resp, call)).await;
+                self.waited = Duration::ZERO;
+                Pending::Done(done)
+            }
+        }
+    }
+
+    /// One request has one freshness of reads: steps that read with another wait for those so far.
+    async fn make_way(&mut self, steps: &[Step], consistency: Consistency) {
+        if !steps.iter().any(|step| matches!(step, Step::Read(_))) {
+            return;
+        }
+        if self.reads.is_some_and(|reads| reads != consistency) {
+            self.flush().await;
+        }
+        self.reads = Some(consistency);
+    }
+
     /// Does what the commands so far ask for, and encodes their replies.
     async fn flush(&mut self) {
         let steps = std::mem::take(&mut self.steps);
         let results = if steps.is_empty() { Vec::new() } else { self.run_steps(steps).await };
+        self.reads = None;
         let mut results = results.into_iter();
         let (slots, before) = (self.slots.len(), self.output.len());
         for Slot { reply, protocol, silent } in self.slots.drain(..) {
@@ -161,53 +184,51 @@ impl<'a, S: Execute> Pipeline<'a, S> {
         }
     }
 
-    /// One result for each step, in order.
+    /// One result for each step, in order. A command has one deadline, however many parts it takes: each
+    /// part gets a new one but for those that go on with a command.
     async fn run_steps(&mut self, steps: Vec<Step>) -> Vec<Result<Response, Error>> {
         let mut results = Vec::with_capacity(steps.len());
-        let mut steps = steps.into_iter().peekable();
-        let mut bytes = 0;
-        while steps.peek().is_some() {
-            let part = self.take_part(&mut steps);
-            let (first, count) = (results.len(), part.len());
-            if bytes > READS_REPLY_BYTES_MAX && part.iter().all(|s| matches!(s, Step::Read(_))) {
-                let (bytes, bytes_max) = (bytes as u64, READS_REPLY_BYTES_MAX as u64);
+        let mut steps = Steps::new(steps, self.slots.iter().map(|slot| &slot.reply));
+        let (mut bytes, mut deadline) = (0, None);
+        let limits = &self.resp.door.limits.resp;
+        while let Some(part) = steps.next_part(limits, &self.session.lengths) {
+            if !part.continues {
+                deadline = None;
+            }
+            let deadline = *deadline.get_or_insert_with(|| self.call().deadline);
+            let (first, part) = (results.len(), part.steps);
+            let count = part.len();
+            let bytes_max = limits.reads_reply_bytes_max;
+            if bytes > bytes_max && part.iter().all(|s| matches!(s, Step::Read(_))) {
+                self.resp.metrics.refused.with_label_values(&["reads_reply"]).inc();
+                let (bytes, bytes_max) = (bytes as u64, bytes_max as u64);
                 let refused = Error::from(Reason::ReplyTooLarge { bytes, bytes_max });
                 results.extend((0..count).map(|_| Err(refused.clone())));
                 continue;
             }
-            let again = shows(&part);
-            match self.execute(self.together(part)).await {
+            let again = repeatable(&part);
+            let shows = part.iter().filter(|step| step.shown_key().is_some()).count();
+            match self.execute_until(self.together(part), deadline).await {
                 Ok(Response::Multi(all)) if count > 1 => results.extend(all),
                 Ok(one) if count == 1 => results.push(Ok(one)),
                 Ok(_) => results.extend((0..count).map(|_| Err(lacking()))),
                 Err(error) => results.extend((0..count).map(|_| Err(error.clone()))),
             }
-            bytes += results[first..].iter().flatten().map(Response::payload_bytes).sum::<usize>();
             for (at, step) in again {
-                let result = results.get_mut(first + at);
-                if let Some(Err(Error { reason: Reason::ReplyTooLarge { .. }, .. })) = result {
-                    results[first + at] = self.execute(self.together(vec![step])).await;
+                if results.get(first + at).is_some_and(does_not_fit) {
+                    let alone = self.together(vec![step]);
+                    results[first + at] = self.execute_until(alone, deadline).await;
                 }
             }
+            let shown = || results[first..].iter().flatten().map(Response::payload_bytes);
+            bytes += shown().sum::<usize>();
+            self.session.lengths.saw(shows, shown().max().unwrap_or(0));
         }
         results
     }
 
-    /// As many steps as one request takes, at least one.
-    fn take_part(&self, steps: &mut std::iter::Peekable<std::vec::IntoIter<Step>>) -> Vec<Step> {
-        let limits = &self.resp.door.limits.resp;
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        while part.len() < limits.operations_max {
-            let within = |step: &Step| bytes + step.payload_bytes() <= limits.operations_bytes_max;
-            let Some(step) = steps.next_if(|step| part.is_empty() || within(step)) else { break };
-            bytes += step.payload_bytes();
-            part.push(step);
-        }
-        part
-    }
-
     fn together(&self, mut steps: Vec<Step>) -> Operation {
-        let consistency = self.session.consistency(self.resp.options.readonly_staleness_ms);
+        let consistency = self.reads.unwrap_or_default();
         match (steps.pop(), steps.is_empty()) {
             (Some(Step::Write(command)), true) => Operation::Write(command),
             (Some(Step::Read(query)), true) => Operation::Read { query, consistency },
@@ -221,8 +242,17 @@ impl<'a, S: Execute> Pipeline<'a, S> {
 
     /// Runs one operation.
     pub(super) async fn execute(&mut self, operation: Operation) -> Result<Response, Error> {
+        let deadline = self.call().deadline;
+        self.execute_until(operation, deadline).await
+    }
+
+    async fn execute_until(
+        &mut self,
+        operation: Operation,
+        deadline: Instant,
+    ) -> Result<Response, Error> {
         let kind = Kind::of(&operation);
-        let call = self.call();
+        let call = Call { deadline, ..self.call() };
         let result = self.resp.door.run(kind, Ok((operation, None)), call).await;
         // What follows has waited for this, not for the node.
         self.waited = Duration::ZERO;
@@ -250,22 +280,6 @@ fn is_long(value: &RespValue) -> bool {
     }
 }
 
-/// Steps among writes that answer a value, and whose key no later step writes: their values together
-/// may be more than a request with writes may answer. Then those left out are done by themselves.
-fn shows(part: &[Step]) -> Vec<(usize, Step)> {
-    if part.len() < 2 || part.iter().all(|step| matches!(step, Step::Read(_))) {
-        return Vec::new();
-    }
-    let (mut written, mut shows) = (HashSet::new(), Vec::new());
-    for (at, step) in part.iter().enumerate().rev() {
-        let key = step.key().map(|key| &key[..]);
-        if !written.contains(&key) && step.shown_key().is_some() {
-            shows.push((at, step.clone()));
-        }
-        if matches!(step, Step::Write(_)) {
-            written.insert(key);
-            written.extend(step.target().map(|target| Some(&target[..])));
-        }
-    }
-    shows
+fn does_not_fit(result: &Result<Response, Error>) -> bool {
+    matches!(result, Err(Error { reason: Reason::ReplyTooLarge { .. }, .. }))
 }

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 
 use super::fault::fault;
+use super::serve::Resp;
 use crate::codec::resp::value::RespValue;
 use crate::core::keyspace::{slot_position, slot_position_last};
 use crate::front::door::{Call, Door, Kind};
 use crate::front::validate;
 use crate::service::{Execute, Operation, Response, ScanRequest, cursor_at};
-use crate::types::limits::{KEYS_BYTES_MAX, SCAN_KEYS_MAX};
+use crate::types::clock::now;
+use crate::types::limits::SCAN_KEYS_MAX;
 use crate::types::{Consistency, Error, Reason, SLOTS, Slot};
 
 /// What a key counts for in an answer of `KEYS` besides its bytes.
@@ -37,20 +39,20 @@ pub enum Procedure {
 
 impl Procedure {
     /// Runs it to its end or to the deadline of the call.
-    pub async fn run<S: Execute>(self, door: &Door<S>, call: Call<'_>) -> RespValue {
+    pub(super) async fn run<S: Execute>(self, resp: &Resp<S>, call: Call<'_>) -> RespValue {
         let done = match self {
             Procedure::Keys { pattern, consistency } => {
-                keys(door, call, pattern, consistency).await
+                keys(resp, call, pattern, consistency).await
             }
-            Procedure::RandomKey { consistency } => random_key(door, call, consistency).await,
+            Procedure::RandomKey { consistency } => random_key(&resp.door, call, consistency).await,
         };
         done.unwrap_or_else(|error| fault(&error))
     }
 }
 
 async fn keys<S: Execute>(
-    door: &Door<S>,
-    call: Call<'_>,
+    resp: &Resp<S>,
+    mut call: Call<'_>,
     pattern: Option<Bytes>,
     consistency: Consistency,
 ) -> Result<RespValue, Error> {
@@ -58,10 +60,14 @@ async fn keys<S: Execute>(
     loop {
         let pattern = pattern.clone();
         let scan = ScanRequest { cursor, count: SCAN_KEYS_MAX, pattern, consistency };
-        let (next, keys) = scanned(door, call, scan).await?;
+        let (next, keys) = scanned(&resp.door, &mut call, scan).await?;
         bytes += keys.iter().map(|key| key.len() + KEY_OVERHEAD_BYTES).sum::<usize>();
-        if bytes > KEYS_BYTES_MAX {
-            let most = format!("matches more than {KEYS_BYTES_MAX} bytes of keys; use SCAN");
+        let bytes_max = resp.door.limits.resp.keys_bytes_max;
+        if bytes > bytes_max {
+            resp.metrics.refused.with_label_values(&["resp_keys"]).inc();
+            let most = format!(
+                "matches more than {bytes_max} bytes of keys (limits.resp_keys_bytes_max); use SCAN"
+            );
             return Err(validate::invalid("pattern", most));
         }
         found.extend(keys);
@@ -79,7 +85,7 @@ async fn keys<S: Execute>(
 /// Begins at a random position and goes round once, so that it finds a key if there is one.
 async fn random_key<S: Execute>(
     door: &Door<S>,
-    call: Call<'_>,
+    mut call: Call<'_>,
     consistency: Consistency,
 ) -> Result<RespValue, Error> {
     let slot = Slot(rand::random_range(0..SLOTS));
@@ -89,7 +95,7 @@ async fn random_key<S: Execute>(
     let mut rounds = usize::from(cursor == 0);
     while rounds < 2 {
         let scan = ScanRequest { cursor, count: RANDOM_AMONG, pattern: None, consistency };
-        let (next, mut keys) = scanned(door, call, scan).await?;
+        let (next, mut keys) = scanned(door, &mut call, scan).await?;
         if !keys.is_empty() {
             let key = keys.swap_remove(rand::random_range(0..keys.len()));
             return Ok(RespValue::Bulk(key));
@@ -102,10 +108,13 @@ async fn random_key<S: Execute>(
 
 async fn scanned<S: Execute>(
     door: &Door<S>,
-    call: Call<'_>,
+    call: &mut Call<'_>,
     scan: ScanRequest,
 ) -> Result<(u64, Vec<Bytes>), Error> {
-    match door.run(Kind::Scan, Ok((Operation::Scan(scan), None)), call).await? {
+    let scanned = door.run(Kind::Scan, Ok((Operation::Scan(scan), None)), *call).await;
+    // What follows has waited for this, not for the node. The deadline stays.
+    call.arrived = now();
+    match scanned? {
         Response::Scanned { cursor, keys } => Ok((cursor, keys)),
         other => {
             let detail = format!("answer of another operation: {other:?}");

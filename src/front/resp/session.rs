@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::clients::Listed;
 use super::options::Redirect;
+use super::parts::Lengths;
 use crate::codec::resp::encode::Protocol;
 use crate::types::{Consistency, Watch};
 
@@ -33,6 +34,8 @@ pub(super) struct Session {
     pub(super) leaving: bool,
     /// How long its replies are, as far as those so far tell.
     reply_bytes: usize,
+    /// And the values in them.
+    pub(super) lengths: Lengths,
 }
 
 /// What a reply is taken for before there was one, bytes.
@@ -80,6 +83,7 @@ impl Session {
             replies: Replies::All,
             leaving: false,
             reply_bytes: REPLY_BYTES_FIRST,
+            lengths: Lengths::new(),
         }
     }
 
@@ -95,6 +99,8 @@ impl Session {
         self.listed.client.tell(|told| {
             told.name.clear();
             told.protocol = Protocol::default();
+            told.readonly = false;
+            (told.queued, told.watches) = (None, 0);
         });
     }
 

@@ -121,19 +121,19 @@ fn part<S: Execute>(
         None => return Pending::Done(fault(&lacking())),
     };
     match dispatch::now(pipeline.resp, pipeline.session, command, request) {
-        Turn::Reply(value) | Turn::Plan(Plan::Reply(value)) => Pending::Done(value),
+        Turn::Reply(value) | Turn::Plan(Plan::Reply(value), _) => Pending::Done(value),
         Turn::Switch(switch) => Pending::Done(switch(pipeline.session)),
-        Turn::Plan(Plan::Step { step, render }) => {
+        Turn::Plan(Plan::Step { step, render }, _) => {
             steps.push(step);
             Pending::One(render)
         }
-        Turn::Plan(Plan::Steps { steps: more, render }) => {
+        Turn::Plan(Plan::Steps { steps: more, render }, _) => {
             let count = more.len();
             steps.extend(more);
             Pending::All(render, count)
         }
         // Not queued in the first place.
-        Turn::Plan(Plan::Operation { .. } | Plan::Procedure(_))
+        Turn::Plan(Plan::Operation { .. } | Plan::Procedure(_), _)
         | Turn::Watch(_)
         | Turn::Exec
         | Turn::Sleep(_) => {

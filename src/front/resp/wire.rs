@@ -17,8 +17,7 @@ const READ_BYTES_MIN: usize = 4 * 1024;
 /// And of one that fills it.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a connection that was refused is read on, and how much.
-const LINGER: Duration = Duration::from_secs(1);
+/// How much a connection is read on after the last answer.
 const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// See the module's text.
@@ -111,9 +110,10 @@ impl Wire {
         poll_fn(|cx| Pin::new(&mut self.socket).poll_shutdown(cx)).await
     }
 
-    /// Reads on for a while after `close` without a look at it: a socket that is closed with unread
-    /// bytes tells its peer so at once, and the last answer may get lost on the way.
-    pub(super) async fn linger(&mut self) {
+    /// Reads on after `close` without a look at it, until the client closes as well or for `patience`: a
+    /// socket that is closed with unread bytes, or sent more, tells its peer so at once, and answers that
+    /// the peer has not read are lost.
+    pub(super) async fn linger(&mut self, patience: Duration) {
         self.input.clear();
         let mut left = LINGER_BYTES_MAX;
         let read_on = async {
@@ -125,7 +125,7 @@ impl Wire {
             }
         };
         // Whoever still sends then has had the time to read.
-        let _ = tokio::time::timeout(LINGER, read_on).await;
+        let _ = tokio::time::timeout(patience, read_on).await;
     }
 
     /// Ready when nothing waits to be written.

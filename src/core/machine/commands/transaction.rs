@@ -1,12 +1,13 @@
 //! `Transaction`: several operations of one shard as one.
 
 use crate::core::machine::{Due, Machine};
-use crate::types::limits::TRANSACTION_REPLY_BYTES_MAX;
+use crate::types::limits::{TRANSACTION_REPLY_BYTES_MAX, TRANSACTION_WORK_BYTES_MAX};
 use crate::types::{Query, Refusal, Reply, Step, Transaction, Version};
 
 impl Machine {
     /// Step `i` gives version `version + i`. Refused as a whole, before anything is changed, if a
-    /// slot is not owned here; aborted if a watched key is not as it was.
+    /// slot is not owned here or it would hold the shard up for too long; aborted if a watched key is not
+    /// as it was.
     pub(in crate::core::machine) fn transaction(
         &mut self,
         transaction: &Transaction,
@@ -28,6 +29,11 @@ impl Machine {
             if current != watch.version {
                 return Reply::Aborted { watch: at, current };
             }
+        }
+        let work = self.work_of(transaction);
+        if transaction.steps.len() > 1 && work > TRANSACTION_WORK_BYTES_MAX {
+            let (bytes, bytes_max) = (work as u64, TRANSACTION_WORK_BYTES_MAX as u64);
+            return Reply::Refused(Refusal::TooMuchWork { bytes, bytes_max });
         }
         let mut bytes = 0;
         let steps = transaction.steps.iter().zip(version..);
@@ -77,7 +83,7 @@ mod tests {
     use crate::core::machine_tests::config;
     use crate::core::slot::slot_of;
     use crate::types::limits::VALUE_BYTES_MAX;
-    use crate::types::{Answer, Command, Condition, Delete, Expiry, Increment, Watch};
+    use crate::types::{Answer, Command, Condition, CopyKey, Delete, Expiry, Increment, Watch};
 
     fn read(key: &'static str) -> Step {
         Step::Read(Query::Get { key: key.into() })
@@ -153,6 +159,27 @@ mod tests {
         let reply = run(&mut machine, transaction(Vec::new(), steps));
         assert!(matches!(reply, Reply::Refused(Refusal::NotOwner { .. })), "{reply:?}");
         assert_eq!(get(&machine, "a"), None);
+    }
+
+    /// INV-8: what one entry touches of large values is bounded, and what would touch more does nothing.
+    #[test]
+    fn work_on_large_values_is_bounded() {
+        let mut machine = Machine::new(config(128 << 20));
+        run(&mut machine, put("k", &"v".repeat(1_000_000)));
+        let names =
+            |to: String| CopyKey { key: "k".into(), to: to.into(), condition: Condition::Always };
+        let copies = |count: usize| {
+            let copy = |at: usize| Step::Write(Command::Copy(names(format!("copy{at}"))));
+            transaction(Vec::new(), (0..count).map(copy).collect())
+        };
+        let (bytes, bytes_max) = (68_000_000, TRANSACTION_WORK_BYTES_MAX as u64);
+        let refused = Reply::Refused(Refusal::TooMuchWork { bytes, bytes_max });
+        assert_eq!(run(&mut machine, copies(68)), refused);
+        assert_eq!(get(&machine, "copy0"), None);
+        let Reply::Transaction(done) = run(&mut machine, copies(67)) else { panic!("it fits") };
+        assert_eq!(done.len(), 67);
+        // They are there now: what is replaced is touched as well.
+        assert!(matches!(run(&mut machine, copies(67)), Reply::Refused(_)));
     }
 
     /// INV-8: the replies are bounded, and a step that would go past the bound is not done.

@@ -13,11 +13,12 @@ use super::integer;
 use crate::codec::resp::value::RespValue;
 use crate::core::keyspace::{slot_position, slot_position_last};
 use crate::core::slot::slot_of;
-use crate::core::table::{NodeInfo, RoutingTable};
+use crate::core::table::RoutingTable;
 use crate::front::resp::dispatch::Turn;
 use crate::front::resp::fault::fault;
 use crate::front::resp::pending::odd;
 use crate::front::resp::plan::Plan;
+use crate::front::resp::redirect::address;
 use crate::front::resp::serve::Resp;
 use crate::front::resp::session::Session;
 use crate::front::resp::table::Command;
@@ -97,8 +98,9 @@ fn read(
     query: Query,
     render: impl FnOnce(Result<Response, Error>) -> RespValue + Send + 'static,
 ) -> Turn {
-    let operation = Operation::Read { query, consistency: Consistency::Linearizable };
-    Turn::Plan(Plan::Operation { operation, render: Box::new(render) })
+    let consistency = Consistency::Linearizable;
+    let operation = Operation::Read { query, consistency };
+    Turn::Plan(Plan::Operation { operation, render: Box::new(render) }, consistency)
 }
 
 /// Who leads what, as this node knows.
@@ -249,11 +251,4 @@ impl Map {
         ];
         fields.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect()
     }
-}
-
-/// Where clients of Redis reach a node.
-fn address(info: &NodeInfo) -> Option<(&str, u16)> {
-    let (host, port) = info.resp_addr.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    Some((host, port.parse().ok()?))
 }

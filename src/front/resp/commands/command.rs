@@ -2,9 +2,13 @@
 
 use bytes::Bytes;
 
+use super::access::{categories, key_flags, key_flags_of_call};
+use super::is;
 use crate::codec::resp::value::RespValue;
-use crate::front::resp::plan;
+use crate::core::glob;
+use crate::front::resp::fault::fault;
 use crate::front::resp::table::{self, COMMANDS, Command};
+use crate::front::validate;
 
 pub(super) fn run(command: &Command, args: &[Bytes]) -> RespValue {
     let names = args.get(2..).unwrap_or_default();
@@ -18,9 +22,7 @@ pub(super) fn run(command: &Command, args: &[Bytes]) -> RespValue {
             ))
         }
         "command|count" => RespValue::Integer(i64::try_from(COMMANDS.len()).unwrap_or(i64::MAX)),
-        "command|list" => {
-            RespValue::Array(COMMANDS.iter().map(|command| RespValue::text(command.name)).collect())
-        }
+        "command|list" => list(names).unwrap_or_else(|error| error),
         "command|info" if !names.is_empty() => {
             let info = |name| find(name).map_or(RespValue::NullArray, info);
             RespValue::Array(names.iter().map(info).collect())
@@ -30,11 +32,48 @@ pub(super) fn run(command: &Command, args: &[Bytes]) -> RespValue {
         }
         "command|docs" => RespValue::Map(COMMANDS.iter().map(docs).collect()),
         "command|getkeys" => match keys(names) {
-            Ok(keys) => RespValue::Array(keys.into_iter().map(RespValue::Bulk).collect()),
+            Ok((_, keys)) => RespValue::Array(keys.into_iter().map(RespValue::Bulk).collect()),
+            Err(error) => error,
+        },
+        "command|getkeysandflags" => match keys(names) {
+            Ok((command, keys)) => {
+                let one = |(at, key)| {
+                    let flags = simple(key_flags_of_call(command, names, at));
+                    RespValue::Array(vec![RespValue::Bulk(key), RespValue::Set(flags)])
+                };
+                RespValue::Array(keys.into_iter().enumerate().map(one).collect())
+            }
             Err(error) => error,
         },
         _ => RespValue::Array(COMMANDS.iter().map(info).collect()),
     }
+}
+
+fn simple(words: &[&'static str]) -> Vec<RespValue> {
+    words.iter().map(|word| RespValue::Simple(word)).collect()
+}
+
+/// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]`: subcommands follow their
+/// container. There are no modules.
+fn list(words: &[Bytes]) -> Result<RespValue, RespValue> {
+    let matches: Box<dyn Fn(&Command) -> bool> = match words {
+        [] => Box::new(|_| true),
+        [by, kind, _] if is(by, "filterby") && is(kind, "module") => Box::new(|_| false),
+        [by, kind, category] if is(by, "filterby") && is(kind, "aclcat") => {
+            let named = |one: &&str| category.eq_ignore_ascii_case(&one.as_bytes()[1..]);
+            Box::new(move |command| categories(command).iter().any(named))
+        }
+        [by, kind, pattern] if is(by, "filterby") && is(kind, "pattern") => {
+            validate::pattern(pattern).map_err(|error| fault(&error))?;
+            let pattern = pattern.to_ascii_lowercase();
+            Box::new(move |command| glob::matches(&pattern, command.name.as_bytes()).0)
+        }
+        _ => return Err(super::syntax_error()),
+    };
+    let all =
+        COMMANDS.iter().flat_map(|command| [command].into_iter().chain(command.subcommands()));
+    let names = all.filter(|command| matches(command)).map(|command| RespValue::text(command.name));
+    Ok(RespValue::Array(names.collect()))
 }
 
 /// A command, or `container|subcommand`.
@@ -48,8 +87,8 @@ fn find(name: &Bytes) -> Option<&'static Command> {
     }
 }
 
-/// The keys among the arguments of a whole command.
-fn keys(args: &[Bytes]) -> Result<Vec<Bytes>, RespValue> {
+/// A whole command and the keys among its arguments.
+fn keys(args: &[Bytes]) -> Result<(&'static Command, Vec<Bytes>), RespValue> {
     let invalid = || RespValue::error("ERR Invalid command specified");
     let command = match table::resolve(args) {
         Some(Ok(command)) => command,
@@ -61,63 +100,47 @@ fn keys(args: &[Bytes]) -> Result<Vec<Bytes>, RespValue> {
     if command.first_key == 0 {
         return Err(RespValue::error("ERR The command has no key arguments"));
     }
-    Ok(plan::keys(args).into_iter().cloned().collect())
+    Ok((command, command.keys(args).into_iter().cloned().collect()))
 }
 
 /// Ten elements, as Redis 7.0 has them.
 fn info(command: &'static Command) -> RespValue {
     let integer = |number: i32| RespValue::Integer(i64::from(number));
-    let flags = command.flags.iter().map(|flag| RespValue::Simple(flag)).collect();
     RespValue::Array(vec![
         RespValue::text(command.name),
         integer(command.arity),
-        RespValue::Set(flags),
+        RespValue::Set(simple(command.flags)),
         integer(command.first_key),
         integer(command.last_key),
         integer(command.step),
-        RespValue::Set(categories(command)),
+        RespValue::Set(simple(&categories(command))),
         RespValue::Set(Vec::new()),
         RespValue::Set(key_specs(command)),
         RespValue::Array(command.subcommands().map(info).collect()),
     ])
 }
 
-/// ACL categories that follow from what the table has.
-fn categories(command: &Command) -> Vec<RespValue> {
-    let mut categories = Vec::new();
-    for (flag, category) in
-        [("write", "@write"), ("readonly", "@read"), ("admin", "@admin"), ("fast", "@fast")]
-    {
-        if command.flags.contains(&flag) {
-            categories.push(RespValue::Simple(category));
+/// Where the keys stand, in the form of Redis 7.0
+/// (<https://redis.io/docs/latest/develop/reference/key-specs/>). Two keys that are used in two ways have
+/// a specification each.
+fn key_specs(command: &Command) -> Vec<RespValue> {
+    let (first, last) = (command.first_key, command.last_key);
+    match first {
+        0 => Vec::new(),
+        _ if last > first => {
+            (first..=last).zip(0..).map(|(key, at)| key_spec(command, key, 0, at)).collect()
         }
+        // Counted from the first key, or from the end if negative.
+        _ => vec![key_spec(command, first, last.min(0), 0)],
     }
-    let group = match command.group {
-        "string" => "@string",
-        "generic" => "@keyspace",
-        "connection" => "@connection",
-        "transactions" => "@transaction",
-        _ => "@slow",
-    };
-    categories.push(RespValue::Simple(group));
-    categories
 }
 
-/// Where the keys stand, in the form of Redis 7.0
-/// (<https://redis.io/docs/latest/develop/reference/key-specs/>).
-fn key_specs(command: &Command) -> Vec<RespValue> {
-    if command.first_key == 0 {
-        return Vec::new();
-    }
+fn key_spec(command: &Command, first: i32, last: i32, at: usize) -> RespValue {
     let pair = |key: &str, value| (RespValue::text(key), value);
     let integer = |number: i32| RespValue::Integer(i64::from(number));
-    let access = if command.flags.contains(&"write") { "RW" } else { "RO" };
-    // Counted from the first key, or from the end if negative.
-    let last =
-        if command.last_key < 0 { command.last_key } else { command.last_key - command.first_key };
     let begin = vec![
         pair("type", RespValue::text("index")),
-        pair("spec", RespValue::Map(vec![pair("index", integer(command.first_key))])),
+        pair("spec", RespValue::Map(vec![pair("index", integer(first))])),
     ];
     let range = vec![
         pair("lastkey", integer(last)),
@@ -125,11 +148,11 @@ fn key_specs(command: &Command) -> Vec<RespValue> {
         pair("limit", integer(0)),
     ];
     let find = vec![pair("type", RespValue::text("range")), pair("spec", RespValue::Map(range))];
-    vec![RespValue::Map(vec![
-        pair("flags", RespValue::Set(vec![RespValue::Simple(access)])),
+    RespValue::Map(vec![
+        pair("flags", RespValue::Set(simple(key_flags(command, at)))),
         pair("begin_search", RespValue::Map(begin)),
         pair("find_keys", RespValue::Map(find)),
-    ])]
+    ])
 }
 
 fn docs(command: &'static Command) -> (RespValue, RespValue) {

@@ -5,8 +5,11 @@ use bytes::Bytes;
 
 use crate::codec::resp::value::RespValue;
 use crate::core::glob;
+use crate::front::resp::fault::fault;
 use crate::front::resp::serve::Resp;
 use crate::front::resp::table::{Command, shown};
+use crate::front::validate;
+use crate::types::limits::CONFIG_PATTERNS_MAX;
 
 pub(super) fn run<S>(resp: &Resp<S>, command: &Command, args: &[Bytes]) -> RespValue {
     let words = args.get(2..).unwrap_or_default();
@@ -35,6 +38,14 @@ fn settings<S>(resp: &Resp<S>) -> Vec<(&'static str, String)> {
 }
 
 fn get<S>(resp: &Resp<S>, patterns: &[Bytes]) -> RespValue {
+    let count = patterns.len();
+    if count > CONFIG_PATTERNS_MAX {
+        let problem = format!("are {count}; at most {CONFIG_PATTERNS_MAX} are allowed");
+        return fault(&validate::invalid("patterns", problem));
+    }
+    if let Err(error) = patterns.iter().try_for_each(validate::pattern) {
+        return fault(&error);
+    }
     let asked = |name: &str| {
         patterns
             .iter()

@@ -1,10 +1,12 @@
 //! Commands of the connection, the server and the cluster.
 
+mod access;
 mod client;
 mod cluster;
 mod command;
 mod config;
 mod connection;
+mod help;
 mod info;
 mod server;
 
@@ -25,7 +27,10 @@ pub(super) fn run<S: Execute>(
     command: &'static Command,
     args: Vec<Bytes>,
 ) -> Turn {
-    let name = command.name.split('|').next().unwrap_or_default();
+    let (name, sub) = command.name.split_once('|').unwrap_or((command.name, ""));
+    if let Some(lines) = (sub == "help").then(|| help::help(name)).flatten() {
+        return Turn::Reply(lines);
+    }
     match name {
         "ping" => Turn::Reply(connection::ping(&args)),
         "echo" => Turn::Reply(args.into_iter().nth(1).map_or(RespValue::Null, RespValue::Bulk)),

@@ -12,7 +12,7 @@ use crate::front::resp::table;
 use crate::front::validate;
 use crate::service::{Operation, Response, ScanRequest};
 use crate::types::Reply;
-use crate::types::limits::{PATTERN_BYTES_MAX, SCAN_KEYS_MAX};
+use crate::types::limits::SCAN_KEYS_MAX;
 
 /// Keys a call of `SCAN` looks at without `COUNT`.
 const COUNT_DEFAULT: u32 = 10;
@@ -112,11 +112,7 @@ pub fn flush(
 
 /// `None` for the pattern that every key matches.
 fn pattern(arg: &Bytes) -> Result<Option<Bytes>, RespValue> {
-    let len = arg.len();
-    if len > PATTERN_BYTES_MAX {
-        let problem = format!("has {len} bytes; at most {PATTERN_BYTES_MAX} are allowed");
-        return Err(fault(&validate::invalid("pattern", problem)));
-    }
+    validate::pattern(arg).map_err(|error| fault(&error))?;
     Ok((&arg[..] != b"*").then(|| arg.clone()))
 }
 
@@ -144,6 +140,7 @@ fn cursor(arg: &[u8]) -> Result<u64, RespValue> {
 mod tests {
     use super::super::testkit::*;
     use super::*;
+    use crate::types::limits::PATTERN_BYTES_MAX;
 
     fn request(words: &[&str]) -> ScanRequest {
         match operation(words) {
