@@ -67,10 +67,8 @@ impl Attempts {
         if self.write && self.unknown.is_none() && failure.outcome == Outcome::Unknown {
             self.unknown = Some(failure.clone());
         }
-        // The node saw the end of the attempt, not of the operation.
-        let again = failure.retryable || failure.reason == "deadline_before_propose";
         let next = match &failure.leader {
-            _ if !again || self.made >= self.attempts_max => None,
+            _ if !failure.again() || self.made >= self.attempts_max => None,
             Some((node, address))
                 if !address.is_empty() && self.hints_in_a_row < HINTS_IN_A_ROW_MAX =>
             {

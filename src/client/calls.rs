@@ -10,12 +10,13 @@ use super::attempts::{Attempts, Next};
 use super::error::{Error, Failure};
 use super::node::Node;
 use super::options::Options;
+use super::requests::Consistency;
 use super::router::{Choice, Router};
 use super::sessions::Sessions;
 use crate::pb::pipeline_request::Operation;
 use crate::pb::pipeline_response::Result as Answer;
 use crate::types::Slot;
-use crate::types::clock::{Instant, now};
+use crate::types::clock::now;
 use crate::types::task;
 
 #[derive(Debug)]
@@ -58,6 +59,20 @@ pub(super) struct Task {
     pub write: bool,
     /// Any replica may answer.
     pub any: bool,
+    /// A second node may be asked while the first is silent.
+    pub hedge: bool,
+}
+
+impl Task {
+    /// A read of one key.
+    pub fn read(operation: Operation, slot: Slot, consistency: Consistency) -> Task {
+        Task { operation, slot, write: false, any: consistency.any(), hedge: true }
+    }
+
+    /// A write of one key. It is never asked for twice at once.
+    pub fn write(operation: Operation, slot: Slot) -> Task {
+        Task { operation, slot, write: true, any: false, hedge: false }
+    }
 }
 
 /// Longest deadline of an operation; also keeps any number from overflowing the clock.
@@ -104,17 +119,18 @@ impl Client {
         }
     }
 
-    /// Takes an operation through its attempts. `prefer_other` sends the first of them to a node
-    /// that would not be the first choice.
-    pub(super) async fn run(&self, task: Task, prefer_other: bool) -> Result<Answer, Error> {
+    /// Takes an operation through its attempts; `read` makes of an answer what the caller wants, and
+    /// may find that the operation has to be tried again. It is told what was gone through before.
+    pub(super) async fn run<T>(
+        &self,
+        task: Task,
+        mut read: impl FnMut(Answer, &Attempts) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
         let Inner { options, router, .. } = &*self.inner;
         let ends = now() + self.deadline.min(DEADLINE_MAX);
         let mut attempts = Attempts::new(task.write, options);
         let mut follow: Option<Choice> = None;
         let mut avoid: Option<Arc<Node>> = None;
-        if prefer_other {
-            avoid = router.pick(task.slot, task.any, None).map(|choice| choice.node);
-        }
         loop {
             if attempts.made() > 0 && now() >= ends {
                 return Err(attempts.out_of_time());
@@ -125,8 +141,9 @@ impl Client {
                 None => Failure::silent(false, "every node is left alone for a while"),
                 Some(choice) => {
                     let until = ends.min(now() + options.attempt);
-                    match self.attempt(choice, &task, until, attempts.made()).await {
-                        Ok(answer) => return Ok(answer),
+                    let answer = self.hedged(choice, &task, until, attempts.made()).await;
+                    match answer.and_then(|answer| read(answer, &attempts)) {
+                        Ok(done) => return Ok(done),
                         Err(failure) => failure,
                     }
                 }
@@ -144,58 +161,6 @@ impl Client {
             }
             // Who answered may be asked again; who was silent only if there is nobody else.
             avoid = choice.filter(|_| silent).map(|choice| choice.node);
-        }
-    }
-
-    async fn attempt(
-        &self,
-        choice: &Choice,
-        task: &Task,
-        until: Instant,
-        made: u32,
-    ) -> Result<Answer, Failure> {
-        let router = &self.inner.router;
-        router.counts.attempts.fetch_add(1, Ordering::Relaxed);
-        if made > 0 {
-            router.counts.retries.fetch_add(1, Ordering::Relaxed);
-        }
-        match choice.node.call(task.operation.clone(), until).await {
-            Ok((answer, epoch)) => {
-                router.saw_epoch(epoch);
-                Ok(answer)
-            }
-            Err(failure) => {
-                router.failed(task.slot, choice, &failure);
-                let message = format!("{}: {}", choice.node.address, failure.message);
-                Err(Failure { message, ..failure })
-            }
-        }
-    }
-
-    /// Takes a read through its attempts, at two nodes if the first is slow: the tail at scale
-    /// (Dean and Barroso, 2013).
-    pub(super) async fn run_read(&self, task: Task) -> Result<Answer, Error> {
-        let Some(after) = self.inner.options.hedge_after else {
-            return self.run(task, false).await;
-        };
-        let first = self.run(task.clone(), false);
-        tokio::pin!(first);
-        tokio::select! { biased;
-            result = &mut first => return result,
-            () = tokio::time::sleep(after) => {}
-        }
-        self.inner.router.counts.hedges.fetch_add(1, Ordering::Relaxed);
-        let second = self.run(task, true);
-        tokio::pin!(second);
-        tokio::select! { biased;
-            result = &mut first => match result {
-                Ok(answer) => Ok(answer),
-                Err(_) => second.await,
-            },
-            result = &mut second => match result {
-                Ok(answer) => Ok(answer),
-                Err(_) => first.await,
-            },
         }
     }
 }

@@ -30,6 +30,7 @@ mod attempts;
 mod breaker;
 mod calls;
 mod error;
+mod hedge;
 mod lane;
 mod node;
 mod operations;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -47,6 +48,8 @@ pub(super) struct Node {
     turn: AtomicUsize,
     /// Not async: held for a comparison.
     breaker: Mutex<Breaker>,
+    /// Places for attempts that are heard out; see `hedge`.
+    pub heard_out: Arc<Semaphore>,
 }
 
 impl Node {
@@ -73,12 +76,18 @@ impl Node {
             connections: (0..options.connections).map(connection).collect(),
             turn: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new(options.breaker_failures, options.breaker_open)),
+            heard_out: Arc::new(Semaphore::new(options.breaker_failures as usize)),
         }))
     }
 
     /// Whether the node may be asked now; see [`Breaker::allows`].
     pub fn allows(&self) -> bool {
         self.breaker.lock().allows(now())
+    }
+
+    /// Whether nothing speaks against the node; spends no try, unlike [`Node::allows`].
+    pub fn in_good_standing(&self) -> bool {
+        self.breaker.lock().is_closed()
     }
 
     /// Takes note of how a call ended. True if the node is left alone from now on.

@@ -11,13 +11,9 @@ use crate::pb;
 use crate::pb::pipeline_request::Operation;
 use crate::pb::pipeline_response::Result as Answer;
 
-/// An answer of another kind than was asked for, or one that makes no sense.
-fn bad(failure: Failure) -> Error {
-    Error {
-        outcome: failure.outcome,
-        attempts: 1,
-        ..Error::rejected(&failure.reason, failure.message)
-    }
+/// An answer of another kind than was asked for.
+pub(super) fn other_answer<T>(asked: &str) -> Result<T, Failure> {
+    Err(Failure::bad_answer(format!("another answer than that of {asked}")))
 }
 
 impl Client {
@@ -46,12 +42,12 @@ impl Client {
         };
         options.fill(&mut message);
         let operation = Operation::Get(message);
-        let any = options.consistency.any();
-        let read = match self.run_read(Task { operation, slot, write: false, any }).await? {
+        let task = Task::read(operation, slot, options.consistency);
+        let read = |answer, _: &_| match answer {
             Answer::Get(reply) => Read::of(reply),
-            _ => Err(Failure::bad_answer("another answer than that of a read")),
+            _ => other_answer("a read"),
         };
-        read.map_err(|failure| bad(Failure { outcome: crate::types::Outcome::Rejected, ..failure }))
+        self.run(task, read).await
     }
 
     /// Sets a key.
@@ -92,10 +88,11 @@ impl Client {
         };
         options.fill(&mut message);
         let operation = Operation::Set(message);
-        match self.run(Task { operation, slot, write: true, any: false }, false).await? {
+        let read = |answer, _: &_| match answer {
             Answer::Set(reply) => Ok(reply.into()),
-            _ => Err(bad(Failure::bad_answer("another answer than that of a set"))),
-        }
+            _ => other_answer("a set"),
+        };
+        self.run(Task::write(operation, slot), read).await
     }
 
     /// Sets a key if it still has this version.
@@ -139,10 +136,11 @@ impl Client {
             ..pb::DeleteRequest::default()
         };
         let operation = Operation::Delete(message);
-        match self.run(Task { operation, slot, write: true, any: false }, false).await? {
+        let read = |answer, _: &_| match answer {
             Answer::Delete(reply) => Ok(reply.into()),
-            _ => Err(bad(Failure::bad_answer("another answer than that of a delete"))),
-        }
+            _ => other_answer("a delete"),
+        };
+        self.run(Task::write(operation, slot), read).await
     }
 
     /// Adds to a whole number of 64 bits; a key that is not there counts from 0.
@@ -159,13 +157,14 @@ impl Client {
             request_id: Some(ticket.id()),
         };
         let operation = Operation::Increment(message);
-        match self.run(Task { operation, slot, write: true, any: false }, false).await? {
+        let read = |answer, _: &_| match answer {
             Answer::Increment(reply) => Ok(reply.into()),
-            _ => Err(bad(Failure::bad_answer("another answer than that of an increment"))),
-        }
+            _ => other_answer("an increment"),
+        };
+        self.run(Task::write(operation, slot), read).await
     }
 
-    fn ticket(&self) -> Result<super::sessions::Ticket<'_>, Error> {
+    pub(super) fn ticket(&self) -> Result<super::sessions::Ticket<'_>, Error> {
         let full = || Error::rejected("too_many_in_flight", "too many writes are in flight");
         self.inner.sessions.take().ok_or_else(full)
     }
