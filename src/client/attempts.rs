@@ -61,6 +61,20 @@ impl Attempts {
         self.made
     }
 
+    /// What becomes of a part of the operation that failed in this attempt for good, while the rest may
+    /// go on. As for the whole: what was unknown once stays so.
+    pub fn final_error(&self, failure: Failure, write: bool) -> Error {
+        let lost = self.unknown.is_some() || failure.outcome == Outcome::Unknown;
+        Error {
+            outcome: if write && lost { Outcome::Unknown } else { Outcome::Rejected },
+            reason: failure.reason,
+            message: failure.message,
+            field: failure.field,
+            retry_after: failure.retry_after,
+            attempts: self.made + 1,
+        }
+    }
+
     /// An attempt failed; `random` is of 0 to 1.
     pub fn failed(&mut self, failure: Failure, random: f64) -> Next {
         self.made += 1;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::ask::{Answer, Ask};
 use super::attempts::{Attempts, Next};
 use super::error::{Error, Failure};
 use super::node::Node;
@@ -13,10 +14,8 @@ use super::options::Options;
 use super::requests::Consistency;
 use super::router::{Choice, Router};
 use super::sessions::Sessions;
-use crate::pb::pipeline_request::Operation;
-use crate::pb::pipeline_response::Result as Answer;
 use crate::types::Slot;
-use crate::types::clock::now;
+use crate::types::clock::{Instant, now};
 use crate::types::task;
 
 #[derive(Debug)]
@@ -54,24 +53,37 @@ pub struct Stats {
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
-    pub operation: Operation,
+    pub ask: Ask,
     pub slot: Slot,
     pub write: bool,
     /// Any replica may answer.
     pub any: bool,
     /// A second node may be asked while the first is silent.
     pub hedge: bool,
+    /// How long the node may wait for another caller before it answers.
+    pub wait: Duration,
 }
 
 impl Task {
-    /// A read of one key.
-    pub fn read(operation: Operation, slot: Slot, consistency: Consistency) -> Task {
-        Task { operation, slot, write: false, any: consistency.any(), hedge: true }
+    /// A read.
+    pub fn read(ask: Ask, slot: Slot, consistency: Consistency) -> Task {
+        let any = consistency.any();
+        Task { ask, slot, write: false, any, hedge: true, wait: Duration::ZERO }
     }
 
-    /// A write of one key. It is never asked for twice at once.
-    pub fn write(operation: Operation, slot: Slot) -> Task {
-        Task { operation, slot, write: true, any: false, hedge: false }
+    /// A write. It is never asked for twice at once.
+    pub fn write(ask: Ask, slot: Slot) -> Task {
+        Task { ask, slot, write: true, any: false, hedge: false, wait: Duration::ZERO }
+    }
+
+    /// Waits at the node from now on as long as is left of its wait, since `started`, and of all the
+    /// time there is, but for an eighth in which the answer can come back. How long.
+    fn wait_left(&mut self, started: Instant, ends: Instant) -> Duration {
+        let now = now();
+        let time = ends.saturating_duration_since(now);
+        let left = self.wait.saturating_sub(now - started).min(time - time / 8);
+        self.ask.wait(left);
+        left
     }
 }
 
@@ -123,11 +135,12 @@ impl Client {
     /// may find that the operation has to be tried again. It is told what was gone through before.
     pub(super) async fn run<T>(
         &self,
-        task: Task,
+        mut task: Task,
         mut read: impl FnMut(Answer, &Attempts) -> Result<T, Failure>,
     ) -> Result<T, Error> {
         let Inner { options, router, .. } = &*self.inner;
-        let ends = now() + self.deadline.min(DEADLINE_MAX);
+        let started = now();
+        let ends = started + self.deadline.min(DEADLINE_MAX);
         let mut attempts = Attempts::new(task.write, options);
         let mut follow: Option<Choice> = None;
         let mut avoid: Option<Arc<Node>> = None;
@@ -140,7 +153,9 @@ impl Client {
             let failure = match &choice {
                 None => Failure::silent(false, "every node is left alone for a while"),
                 Some(choice) => {
-                    let until = ends.min(now() + options.attempt);
+                    // A node that waits as it was told is not silent.
+                    let wait = task.wait_left(started, ends);
+                    let until = ends.min(now() + options.attempt + wait);
                     let answer = self.hedged(choice, &task, until, attempts.made()).await;
                     match answer.and_then(|answer| read(answer, &attempts)) {
                         Ok(done) => return Ok(done),

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
 
+use super::ask::Answer;
 use super::calls::{Client, Task};
 use super::error::Failure;
 use super::node::Node;
 use super::router::{Choice, Router};
-use crate::pb::pipeline_response::Result as Answer;
 use crate::types::clock::Instant;
 use crate::types::task;
 
@@ -24,7 +24,7 @@ async fn attempt(
     until: Instant,
 ) -> Result<Answer, Failure> {
     router.counts.attempts.fetch_add(1, Ordering::Relaxed);
-    match choice.node.call(task.operation, until).await {
+    match choice.node.call(task.ask, until).await {
         Ok((answer, epoch)) => {
             router.saw_epoch(epoch);
             Ok(answer)

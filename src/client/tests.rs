@@ -1,8 +1,11 @@
 //! The client against nodes that do as they are told.
 
+mod batches;
 mod fakes;
 mod hedges;
+mod locks;
 mod tables;
+mod words;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
