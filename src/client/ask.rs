@@ -38,17 +38,9 @@ pub(super) enum Answer {
 }
 
 impl Ask {
-    /// The operation, if it may share a stream with others. One that waits at the node for another
-    /// caller would take a place on the stream all that time, and many of them all places: each
-    /// goes as a call of its own.
-    pub fn shares_a_stream(self) -> Result<Operation, Ask> {
-        match self {
-            Ask::One(Operation::GetOrLease(ask)) if ask.wait.is_some() => {
-                Err(Ask::One(Operation::GetOrLease(ask)))
-            }
-            Ask::One(operation) => Ok(operation),
-            other => Err(other),
-        }
+    /// Whether it waits at the node for another caller.
+    pub fn waits(&self) -> bool {
+        matches!(self, Ask::One(Operation::GetOrLease(ask)) if ask.wait.is_some())
     }
 
     /// An operation that waits at the node waits this long from now on; the others never do.

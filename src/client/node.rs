@@ -40,6 +40,8 @@ struct Connection {
     lane: Mutex<Option<Arc<Lane>>>,
     /// Async: held while a stream is opened, so that one caller does it and the others wait.
     opening: tokio::sync::Mutex<()>,
+    /// Places for calls that wait at the node, as many as the stream has for the others.
+    waiting: Semaphore,
 }
 
 /// See the module's text.
@@ -74,6 +76,7 @@ impl Node {
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
             lane: Mutex::new(None),
             opening: tokio::sync::Mutex::new(()),
+            waiting: Semaphore::new(options.in_flight_max),
         };
         Ok(Arc::new(Node {
             address: address.to_owned(),
@@ -121,13 +124,14 @@ impl Node {
     /// One attempt of an operation.
     pub async fn call(&self, ask: Ask, until: Instant) -> Result<Answered, Failure> {
         let connection = self.connection();
-        let how = match self.door {
-            Door::Pipeline => ask.shares_a_stream(),
-            Door::Unary => Err(ask),
-        };
-        let result = match how {
-            Ok(operation) => connection.pipeline(operation, until, self.in_flight_max).await,
-            Err(ask) => unary::call(connection.client.clone(), ask, until).await,
+        // One that waits at the node would take a place on the stream all that time, and many of them
+        // all places: each goes as a call of its own.
+        let waits = ask.waits();
+        let result = match ask {
+            Ask::One(operation) if self.door == Door::Pipeline && !waits => {
+                connection.pipeline(operation, until, self.in_flight_max).await
+            }
+            ask => connection.unary(ask, until).await,
         };
         let opened = self.note(result.as_ref().err());
         if opened {
@@ -158,6 +162,18 @@ impl Node {
 }
 
 impl Connection {
+    async fn unary(&self, ask: Ask, until: Instant) -> Result<Answered, Failure> {
+        // Servers take so many calls on one connection; the next would wait for its turn unseen, and
+        // its node would seem silent.
+        let _place = if ask.waits() {
+            let full = |_| Failure::too_many("as many wait for fills as may on one connection");
+            Some(self.waiting.try_acquire().map_err(full)?)
+        } else {
+            None
+        };
+        unary::call(self.client.clone(), ask, until).await
+    }
+
     async fn pipeline(
         &self,
         operation: Operation,

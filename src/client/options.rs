@@ -32,7 +32,8 @@ pub struct Options {
     pub pause_max: Duration,
     /// Connections to each node, 1 to 64.
     pub connections: usize,
-    /// Operations in flight on one connection, and as many more may wait for their turn.
+    /// Operations in flight on one connection, and as many more may wait for their turn. Beside them
+    /// as many reads that wait at the node for another caller's fill.
     pub in_flight_max: usize,
     /// Ask a second node for a read that has no answer after this long, and take what comes first;
     /// never, if none. Writes are never asked for twice at once.

@@ -14,8 +14,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The `i`-th key of a shard, where even slots are of shard 0.
 fn key(shard: u16, i: usize) -> String {
-    let of_shard = (0..).map(|n| format!("k{n}")).filter(|k| slot_of(k.as_bytes()).0 % 2 == shard);
-    of_shard.skip(i).next().expect("half of all keys")
+    let mut of_shard =
+        (0..).map(|n| format!("k{n}")).filter(|k| slot_of(k.as_bytes()).0 % 2 == shard);
+    of_shard.nth(i).expect("half of all keys")
 }
 
 async fn two_shards() -> Nodes {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fakes::{Act, Nodes};
 use crate::client::{
-    Client, Ends, FillOptions, LeaseOptions, Leased, Locked, Options, Unlocked, Value,
+    Client, Door, Ends, FillOptions, LeaseOptions, Leased, Locked, Options, Unlocked, Value,
 };
 use crate::types::clock::now;
 use crate::types::{Error, Outcome, Reason};
@@ -55,10 +55,10 @@ async fn who_waits_for_a_fill_is_not_taken_for_lost_and_holds_nobody_up() {
     let client = Client::connect(options).await.unwrap();
     let token = fill_token(&client, "k").await;
     let wait = waiting(Duration::from_secs(8));
-    let waiters = futures_util::future::join_all((0..8).map(|_| client.get_or_lease("k", wait)));
+    let waiters = futures_util::future::join_all((0..4).map(|_| client.get_or_lease("k", wait)));
     let filler = async {
         let deadline = now() + Duration::from_secs(5);
-        while nodes.world.waits().len() < 9 {
+        while nodes.world.waits().len() < 5 {
             assert!(now() < deadline, "not all of them wait");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -78,6 +78,33 @@ async fn who_waits_for_a_fill_is_not_taken_for_lost_and_holds_nobody_up() {
     assert_eq!(client.stats().retries, 0);
     let error = client.fill("k", token, "late", FillOptions::default()).await.unwrap_err();
     assert_eq!((error.outcome, error.reason.as_str()), (Outcome::Rejected, "outdated_token"));
+}
+
+/// More would wait for a turn on the connection, where their nodes seem silent.
+#[tokio::test]
+async fn no_more_wait_on_a_connection_than_it_has_places() {
+    for door in [Door::Pipeline, Door::Unary] {
+        let nodes = Nodes::start().await;
+        let options = Options { connections: 1, in_flight_max: 4, door, ..nodes.options() };
+        let client = Client::connect(options).await.unwrap();
+        fill_token(&client, "k").await;
+        let wait = waiting(Duration::from_secs(1));
+        let callers = (0..8).map(|_| client.get_or_lease("k", wait));
+        for busy in futures_util::future::join_all(callers).await {
+            assert_eq!(busy.unwrap(), Leased::Busy);
+        }
+        assert_eq!(nodes.world.waits().iter().filter(|wait| **wait > 900).count(), 4, "{door:?}");
+        assert!(client.stats().retries >= 4, "the others came again");
+        let hasty =
+            Options { connections: 1, in_flight_max: 1, attempts_max: 1, door, ..nodes.options() };
+        let client = Client::connect(hasty).await.unwrap();
+        let two = [client.get_or_lease("k", wait), client.get_or_lease("k", wait)];
+        let [first, second] = futures_util::future::join_all(two).await.try_into().unwrap();
+        assert_eq!(first.unwrap(), Leased::Busy);
+        let error = second.unwrap_err();
+        assert_eq!(error.reason, "too_many_in_flight");
+        assert_eq!(error.outcome, Outcome::Rejected);
+    }
 }
 
 #[tokio::test]
