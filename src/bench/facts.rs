@@ -91,9 +91,7 @@ pub async fn ask(target: &Target) -> Facts {
     let asked = match (target.system, target.via) {
         (System::Etcd, _) => etcd_facts(addr).await,
         (System::Raftcache, Via::Http) => raftcache_facts(addr).await,
-        (System::Raftcache, Via::Resp | Via::RespCluster) => {
-            Err(anyhow::anyhow!("RESP does not tell durability and copies"))
-        }
+        (System::Raftcache, Via::Resp | Via::RespCluster) => raftcache_by_resp(addr).await,
         (System::Raftcache, _) => raftcache_by_grpc(addr).await,
         (System::Redis | System::RedisCluster, _) => redis_facts(addr).await,
     };
@@ -121,6 +119,38 @@ async fn raftcache_by_grpc(addr: &str) -> anyhow::Result<Facts> {
     raftcache_facts(&me.context("the nodes have no HTTP address")?.http_address).await
 }
 
+async fn raftcache_by_resp(addr: &str) -> anyhow::Result<Facts> {
+    let mut connection = Connection::open(addr).await?;
+    raftcache_info(&text(&connection.ask(&["INFO"]).await?)).context("INFO does not tell")
+}
+
+/// Reads what raftcache answers to `INFO`.
+fn raftcache_info(info: &str) -> Option<Facts> {
+    Some(Facts {
+        version: line(info, "raftcache_version")?.to_owned(),
+        copies: copies_of(line(info, "raftcache_replicas")?.parse().ok()),
+        durability: durability_of(line(info, "raftcache_durability")),
+        notes: Vec::new(),
+    })
+}
+
+fn copies_of(replicas: Option<usize>) -> Copies {
+    match replicas {
+        None | Some(0) => Copies::Unknown,
+        Some(1) => Copies::One,
+        Some(replicas) => Copies::MajorityOf(replicas as u64),
+    }
+}
+
+fn durability_of(name: Option<&str>) -> Durability {
+    match name {
+        Some("memory") => Durability::Memory,
+        Some("wal") => Durability::Flushed,
+        Some("wal-async") => Durability::FlushedLater,
+        _ => Durability::Unknown,
+    }
+}
+
 async fn raftcache_facts(http_addr: &str) -> anyhow::Result<Facts> {
     let (code, body) = http_get(http_addr, "/status", PATIENCE).await?;
     anyhow::ensure!(code == 200, "{http_addr} answered {code}");
@@ -133,17 +163,8 @@ fn raftcache_status(page: &serde_json::Value) -> Option<Facts> {
     let copies = shards.iter().filter_map(|shard| shard["replicas"].as_array()).map(Vec::len).min();
     Some(Facts {
         version: page["status"]["version"].as_str()?.to_owned(),
-        copies: copies.map_or(Copies::Unknown, |copies| match copies {
-            0 => Copies::Unknown,
-            1 => Copies::One,
-            copies => Copies::MajorityOf(copies as u64),
-        }),
-        durability: match page["status"]["durability"].as_str() {
-            Some("memory") => Durability::Memory,
-            Some("wal") => Durability::Flushed,
-            Some("wal-async") => Durability::FlushedLater,
-            _ => Durability::Unknown,
-        },
+        copies: copies_of(copies),
+        durability: durability_of(page["status"]["durability"].as_str()),
         notes: Vec::new(),
     })
 }
@@ -270,6 +291,16 @@ mod tests {
             (Copies::One, Durability::Unknown)
         );
         assert!(raftcache_status(&json!({})).is_none());
+    }
+
+    #[test]
+    fn raftcache_is_read_from_its_info() {
+        let info = "# Server\r\nredis_version:7.0.15\r\nraftcache_version:0.1.0\r\n\r\n# Persistence\r\n\
+                    raftcache_durability:wal\r\n\r\n# Replication\r\nraftcache_replicas:3\r\n";
+        let facts = raftcache_info(info).unwrap();
+        assert_eq!((facts.version.as_str(), facts.copies), ("0.1.0", Copies::MajorityOf(3)));
+        assert_eq!(facts.durability, Durability::Flushed);
+        assert!(raftcache_info("redis_version:7.0.15\r\n").is_none());
     }
 
     #[test]

@@ -61,16 +61,28 @@ impl Attempts {
         self.made
     }
 
+    /// What becomes of a part of the operation that failed in this attempt for good, while the rest may
+    /// go on. As for the whole: what was unknown once stays so.
+    pub fn final_error(&self, failure: Failure, write: bool) -> Error {
+        let lost = self.unknown.is_some() || failure.outcome == Outcome::Unknown;
+        Error {
+            outcome: if write && lost { Outcome::Unknown } else { Outcome::Rejected },
+            reason: failure.reason,
+            message: failure.message,
+            field: failure.field,
+            retry_after: failure.retry_after,
+            attempts: self.made + 1,
+        }
+    }
+
     /// An attempt failed; `random` is of 0 to 1.
     pub fn failed(&mut self, failure: Failure, random: f64) -> Next {
         self.made += 1;
         if self.write && self.unknown.is_none() && failure.outcome == Outcome::Unknown {
             self.unknown = Some(failure.clone());
         }
-        // The node saw the end of the attempt, not of the operation.
-        let again = failure.retryable || failure.reason == "deadline_before_propose";
         let next = match &failure.leader {
-            _ if !again || self.made >= self.attempts_max => None,
+            _ if !failure.again() || self.made >= self.attempts_max => None,
             Some((node, address))
                 if !address.is_empty() && self.hints_in_a_row < HINTS_IN_A_ROW_MAX =>
             {

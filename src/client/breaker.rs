@@ -43,6 +43,11 @@ impl Breaker {
         }
     }
 
+    /// Whether every attempt may be made: it is neither open nor waits for a single one.
+    pub fn is_closed(&self) -> bool {
+        self.until.is_none()
+    }
+
     /// The node answered, whatever it said.
     pub fn answered(&mut self) {
         (self.failures, self.opened, self.until) = (0, 0, None);
@@ -97,9 +102,12 @@ mod tests {
         assert!(breaker.silent(start));
         assert!(!breaker.allows(start));
         assert!(!breaker.allows(start + OPEN - Duration::from_millis(1)));
+        assert!(!breaker.is_closed());
         assert!(breaker.allows(start + OPEN), "one may try");
         assert!(!breaker.allows(start + OPEN), "and only one");
+        assert!(!breaker.is_closed(), "while it is under way");
         breaker.answered();
+        assert!(breaker.is_closed());
         assert!(breaker.allows(start + OPEN));
     }
 

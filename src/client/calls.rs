@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::ask::{Answer, Ask};
 use super::attempts::{Attempts, Next};
 use super::error::{Error, Failure};
 use super::node::Node;
 use super::options::Options;
+use super::requests::Consistency;
 use super::router::{Choice, Router};
 use super::sessions::Sessions;
-use crate::pb::pipeline_request::Operation;
-use crate::pb::pipeline_response::Result as Answer;
 use crate::types::Slot;
 use crate::types::clock::{Instant, now};
 use crate::types::task;
@@ -53,11 +53,38 @@ pub struct Stats {
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
-    pub operation: Operation,
+    pub ask: Ask,
     pub slot: Slot,
     pub write: bool,
     /// Any replica may answer.
     pub any: bool,
+    /// A second node may be asked while the first is silent.
+    pub hedge: bool,
+    /// How long the node may wait for another caller before it answers.
+    pub wait: Duration,
+}
+
+impl Task {
+    /// A read.
+    pub fn read(ask: Ask, slot: Slot, consistency: Consistency) -> Task {
+        let any = consistency.any();
+        Task { ask, slot, write: false, any, hedge: true, wait: Duration::ZERO }
+    }
+
+    /// A write. It is never asked for twice at once.
+    pub fn write(ask: Ask, slot: Slot) -> Task {
+        Task { ask, slot, write: true, any: false, hedge: false, wait: Duration::ZERO }
+    }
+
+    /// Waits at the node from now on as long as is left of its wait, since `started`, and of all the
+    /// time there is, but for an eighth in which the answer can come back. How long.
+    fn wait_left(&mut self, started: Instant, ends: Instant) -> Duration {
+        let now = now();
+        let time = ends.saturating_duration_since(now);
+        let left = self.wait.saturating_sub(now - started).min(time - time / 8);
+        self.ask.wait(left);
+        left
+    }
 }
 
 /// Longest deadline of an operation; also keeps any number from overflowing the clock.
@@ -104,17 +131,19 @@ impl Client {
         }
     }
 
-    /// Takes an operation through its attempts. `prefer_other` sends the first of them to a node
-    /// that would not be the first choice.
-    pub(super) async fn run(&self, task: Task, prefer_other: bool) -> Result<Answer, Error> {
+    /// Takes an operation through its attempts; `read` makes of an answer what the caller wants, and
+    /// may find that the operation has to be tried again. It is told what was gone through before.
+    pub(super) async fn run<T>(
+        &self,
+        mut task: Task,
+        mut read: impl FnMut(Answer, &Attempts) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
         let Inner { options, router, .. } = &*self.inner;
-        let ends = now() + self.deadline.min(DEADLINE_MAX);
+        let started = now();
+        let ends = started + self.deadline.min(DEADLINE_MAX);
         let mut attempts = Attempts::new(task.write, options);
         let mut follow: Option<Choice> = None;
         let mut avoid: Option<Arc<Node>> = None;
-        if prefer_other {
-            avoid = router.pick(task.slot, task.any, None).map(|choice| choice.node);
-        }
         loop {
             if attempts.made() > 0 && now() >= ends {
                 return Err(attempts.out_of_time());
@@ -124,9 +153,12 @@ impl Client {
             let failure = match &choice {
                 None => Failure::silent(false, "every node is left alone for a while"),
                 Some(choice) => {
-                    let until = ends.min(now() + options.attempt);
-                    match self.attempt(choice, &task, until, attempts.made()).await {
-                        Ok(answer) => return Ok(answer),
+                    // A node that waits as it was told is not silent.
+                    let wait = task.wait_left(started, ends);
+                    let until = ends.min(now() + options.attempt + wait);
+                    let answer = self.hedged(choice, &task, until, attempts.made()).await;
+                    match answer.and_then(|answer| read(answer, &attempts)) {
+                        Ok(done) => return Ok(done),
                         Err(failure) => failure,
                     }
                 }
@@ -144,58 +176,6 @@ impl Client {
             }
             // Who answered may be asked again; who was silent only if there is nobody else.
             avoid = choice.filter(|_| silent).map(|choice| choice.node);
-        }
-    }
-
-    async fn attempt(
-        &self,
-        choice: &Choice,
-        task: &Task,
-        until: Instant,
-        made: u32,
-    ) -> Result<Answer, Failure> {
-        let router = &self.inner.router;
-        router.counts.attempts.fetch_add(1, Ordering::Relaxed);
-        if made > 0 {
-            router.counts.retries.fetch_add(1, Ordering::Relaxed);
-        }
-        match choice.node.call(task.operation.clone(), until).await {
-            Ok((answer, epoch)) => {
-                router.saw_epoch(epoch);
-                Ok(answer)
-            }
-            Err(failure) => {
-                router.failed(task.slot, choice, &failure);
-                let message = format!("{}: {}", choice.node.address, failure.message);
-                Err(Failure { message, ..failure })
-            }
-        }
-    }
-
-    /// Takes a read through its attempts, at two nodes if the first is slow: the tail at scale
-    /// (Dean and Barroso, 2013).
-    pub(super) async fn run_read(&self, task: Task) -> Result<Answer, Error> {
-        let Some(after) = self.inner.options.hedge_after else {
-            return self.run(task, false).await;
-        };
-        let first = self.run(task.clone(), false);
-        tokio::pin!(first);
-        tokio::select! { biased;
-            result = &mut first => return result,
-            () = tokio::time::sleep(after) => {}
-        }
-        self.inner.router.counts.hedges.fetch_add(1, Ordering::Relaxed);
-        let second = self.run(task, true);
-        tokio::pin!(second);
-        tokio::select! { biased;
-            result = &mut first => match result {
-                Ok(answer) => Ok(answer),
-                Err(_) => second.await,
-            },
-            result = &mut second => match result {
-                Ok(answer) => Ok(answer),
-                Err(_) => first.await,
-            },
         }
     }
 }

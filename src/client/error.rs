@@ -122,6 +122,12 @@ impl Failure {
         Failure { reason, silent: false, unasked: true, ..lost }
     }
 
+    /// Whether another attempt may succeed. That the time was over before anything was proposed is
+    /// the end of the attempt as the node saw it, not of the operation.
+    pub fn again(&self) -> bool {
+        self.retryable || self.reason == "deadline_before_propose"
+    }
+
     /// A node's word.
     pub fn told(message: String, detail: pb::ErrorDetail) -> Self {
         use pb::error_detail::Outcome as Wire;

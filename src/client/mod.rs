@@ -26,11 +26,17 @@
 //! callers share in `lane`, what is known of the cluster in `table` and `router`.
 
 mod answers;
+mod ask;
 mod attempts;
+mod batch;
+mod batches;
 mod breaker;
 mod calls;
 mod error;
+mod hedge;
 mod lane;
+mod locks;
+mod messages;
 mod node;
 mod operations;
 mod options;
@@ -41,9 +47,21 @@ pub mod shell;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unary;
+mod whole;
+mod words;
 
-pub use answers::{Counted, Deleted, Found, Read, Value, Written};
+pub use answers::{
+    About, Counted, Deleted, Expired, Found, Inspected, Length, Read, Summed, Swapped, Taken,
+    Value, Written,
+};
+pub use batch::{Batch, Done, Transacted, Watch};
 pub use calls::{Client, Stats};
 pub use error::Error;
+pub use locks::{Leased, Locked, Unlocked};
 pub use options::{Door, Options};
-pub use requests::{Consistency, DeleteOptions, Expiry, GetOptions, Only, SetOptions};
+pub use requests::{
+    Consistency, DeleteOptions, Ends, ExpireOptions, Expiry, FillOptions, GetOptions, LeaseOptions,
+    Only, ScanOptions, SetOptions, When,
+};
+pub use whole::Scan;

@@ -5,24 +5,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tonic::Request;
+use tokio::sync::Semaphore;
 use tonic::transport::{Channel, Endpoint};
 
+use super::ask::{Answer, Ask};
 use super::breaker::Breaker;
 use super::error::{Error, Failure, UNREACHABLE};
 use super::lane::Lane;
 use super::options::{Door, Options};
+use super::unary;
 use crate::pb;
 use crate::pb::cache_service_client::CacheServiceClient;
 use crate::pb::pipeline_request::Operation;
-use crate::pb::pipeline_response::Result as Answer;
+use crate::pb::pipeline_response::Result as Reply;
 use crate::types::Outcome;
 use crate::types::clock::{Instant, now};
+use crate::types::limits::READS_REPLY_BYTES_MAX;
 
 /// How often a silent connection is asked for a sign of life, and how long that may take. Servers
 /// of gRPC do not like to be asked more often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest answer, bytes: what the reads of one request may show, and the last of them beyond it.
+const ANSWER_BYTES_MAX: usize = 2 * READS_REPLY_BYTES_MAX;
 
 /// An answer, and the epoch of the routing table of who gave it.
 pub(super) type Answered = (Answer, u64);
@@ -34,6 +40,8 @@ struct Connection {
     lane: Mutex<Option<Arc<Lane>>>,
     /// Async: held while a stream is opened, so that one caller does it and the others wait.
     opening: tokio::sync::Mutex<()>,
+    /// Places for calls that wait at the node, as many as the stream has for the others.
+    waiting: Semaphore,
 }
 
 /// See the module's text.
@@ -47,6 +55,8 @@ pub(super) struct Node {
     turn: AtomicUsize,
     /// Not async: held for a comparison.
     breaker: Mutex<Breaker>,
+    /// Places for attempts that are heard out; see `hedge`.
+    pub heard_out: Arc<Semaphore>,
 }
 
 impl Node {
@@ -62,9 +72,11 @@ impl Node {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
         let connection = |_| Connection {
-            client: CacheServiceClient::new(endpoint.connect_lazy()),
+            client: CacheServiceClient::new(endpoint.connect_lazy())
+                .max_decoding_message_size(ANSWER_BYTES_MAX),
             lane: Mutex::new(None),
             opening: tokio::sync::Mutex::new(()),
+            waiting: Semaphore::new(options.in_flight_max),
         };
         Ok(Arc::new(Node {
             address: address.to_owned(),
@@ -73,12 +85,18 @@ impl Node {
             connections: (0..options.connections).map(connection).collect(),
             turn: AtomicUsize::new(0),
             breaker: Mutex::new(Breaker::new(options.breaker_failures, options.breaker_open)),
+            heard_out: Arc::new(Semaphore::new(options.breaker_failures as usize)),
         }))
     }
 
     /// Whether the node may be asked now; see [`Breaker::allows`].
     pub fn allows(&self) -> bool {
         self.breaker.lock().allows(now())
+    }
+
+    /// Whether nothing speaks against the node; spends no try, unlike [`Node::allows`].
+    pub fn in_good_standing(&self) -> bool {
+        self.breaker.lock().is_closed()
     }
 
     /// Takes note of how a call ended. True if the node is left alone from now on.
@@ -104,12 +122,16 @@ impl Node {
     }
 
     /// One attempt of an operation.
-    pub async fn call(&self, operation: Operation, until: Instant) -> Result<Answered, Failure> {
-        let result = match self.door {
-            Door::Pipeline => {
-                self.connection().pipeline(operation, until, self.in_flight_max).await
+    pub async fn call(&self, ask: Ask, until: Instant) -> Result<Answered, Failure> {
+        let connection = self.connection();
+        // One that waits at the node would take a place on the stream all that time, and many of them
+        // all places: each goes as a call of its own.
+        let waits = ask.waits();
+        let result = match ask {
+            Ask::One(operation) if self.door == Door::Pipeline && !waits => {
+                connection.pipeline(operation, until, self.in_flight_max).await
             }
-            Door::Unary => self.connection().unary(operation, until).await,
+            ask => connection.unary(ask, until).await,
         };
         let opened = self.note(result.as_ref().err());
         if opened {
@@ -140,6 +162,18 @@ impl Node {
 }
 
 impl Connection {
+    async fn unary(&self, ask: Ask, until: Instant) -> Result<Answered, Failure> {
+        // Servers take so many calls on one connection; the next would wait for its turn unseen, and
+        // its node would seem silent.
+        let _place = if ask.waits() {
+            let full = |_| Failure::too_many("as many wait for fills as may on one connection");
+            Some(self.waiting.try_acquire().map_err(full)?)
+        } else {
+            None
+        };
+        unary::call(self.client.clone(), ask, until).await
+    }
+
     async fn pipeline(
         &self,
         operation: Operation,
@@ -149,8 +183,8 @@ impl Connection {
         let lane = self.lane(until, in_flight_max).await?;
         let reply = lane.call(operation, until).await?;
         match reply.result {
-            Some(Answer::Failure(failure)) => Err(Failure::of_failure(failure)),
-            Some(answer) => Ok((answer, reply.routing_epoch)),
+            Some(Reply::Failure(failure)) => Err(Failure::of_failure(failure)),
+            Some(answer) => Ok((Answer::One(answer), reply.routing_epoch)),
             None => Err(Failure::bad_answer("an answer without a result")),
         }
     }
@@ -183,42 +217,4 @@ impl Connection {
             }
         }
     }
-
-    async fn unary(&self, operation: Operation, until: Instant) -> Result<Answered, Failure> {
-        let mut client = self.client.clone();
-        let call = async {
-            Ok::<_, tonic::Status>(match operation {
-                Operation::Set(message) => {
-                    answered(client.set(within(message, until)).await?, Answer::Set)
-                }
-                Operation::Get(message) => {
-                    answered(client.get(within(message, until)).await?, Answer::Get)
-                }
-                Operation::Delete(message) => {
-                    answered(client.delete(within(message, until)).await?, Answer::Delete)
-                }
-                Operation::Increment(message) => {
-                    answered(client.increment(within(message, until)).await?, Answer::Increment)
-                }
-                // The client asks for these only.
-                _ => return Err(tonic::Status::unimplemented("this client does not call it")),
-            })
-        };
-        match tokio::time::timeout_at(until, call).await {
-            Ok(result) => result.map_err(|status| Failure::of_status(&status)),
-            Err(_) => Err(Failure::silent(true, "no answer in time")),
-        }
-    }
-}
-
-fn within<T>(message: T, until: Instant) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(until.saturating_duration_since(now()));
-    request
-}
-
-fn answered<A>(response: tonic::Response<A>, wrap: impl FnOnce(A) -> Answer) -> Answered {
-    let epoch = response.metadata().get("raftcache-epoch").and_then(|text| text.to_str().ok());
-    let epoch = epoch.and_then(|text| text.parse().ok()).unwrap_or(0);
-    (wrap(response.into_inner()), epoch)
 }

@@ -1,26 +1,72 @@
-//! The operations.
+//! Get, set, delete and increment.
 
-use bytes::Bytes;
-
-use super::answers::{Counted, Deleted, Found, Read, Value, Written};
+use super::answers::{Counted, Deleted, Found, Read, Swapped, Taken, Value, Written};
+use super::ask::{Answer, Ask};
 use super::calls::{Client, Task};
 use super::error::{Error, Failure};
+use super::messages;
 use super::requests::{DeleteOptions, GetOptions, Only, SetOptions};
 use crate::core::slot::slot_of;
 use crate::pb;
 use crate::pb::pipeline_request::Operation;
-use crate::pb::pipeline_response::Result as Answer;
+use crate::pb::pipeline_response::Result as Reply;
+use crate::types::Slot;
 
-/// An answer of another kind than was asked for, or one that makes no sense.
-fn bad(failure: Failure) -> Error {
-    Error {
-        outcome: failure.outcome,
-        attempts: 1,
-        ..Error::rejected(&failure.reason, failure.message)
-    }
+/// An answer of another kind than was asked for.
+pub(super) fn other_answer<T>(asked: &str) -> Result<T, Failure> {
+    Err(Failure::bad_answer(format!("another answer than that of {asked}")))
 }
 
+/// Reads the one kind of answer that an operation has.
+macro_rules! reply {
+    ($kind:ident, $asked:literal, $read:expr) => {
+        |reply| match reply {
+            $crate::pb::pipeline_response::Result::$kind(reply) => $read(reply),
+            _ => $crate::client::operations::other_answer($asked),
+        }
+    };
+}
+pub(super) use reply;
+
 impl Client {
+    /// A read of one key.
+    pub(super) async fn read<T>(
+        &self,
+        slot: Slot,
+        operation: Operation,
+        options: GetOptions,
+        read: impl Fn(Reply) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let task = Task::read(Ask::One(operation), slot, options.consistency);
+        let read = |answer, _: &_| match answer {
+            Answer::One(reply) => read(reply),
+            _ => other_answer("a read"),
+        };
+        self.run(task, read).await
+    }
+
+    /// A write of one key, under a request id of its own.
+    pub(super) async fn write<T>(
+        &self,
+        slot: Slot,
+        operation: impl FnOnce(Option<pb::RequestId>) -> Operation,
+        read: impl Fn(Reply) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let ticket = self.ticket()?;
+        let task = Task::write(Ask::One(operation(Some(ticket.id()))), slot);
+        let read = |answer, _: &_| match answer {
+            Answer::One(reply) => read(reply),
+            _ => other_answer("a write"),
+        };
+        self.run(task, read).await
+    }
+
+    /// A request id; given back when the operation has ended.
+    pub(super) fn ticket(&self) -> Result<super::sessions::Ticket<'_>, Error> {
+        let full = || Error::rejected("too_many_in_flight", "too many writes are in flight");
+        self.inner.sessions.take().ok_or_else(full)
+    }
+
     /// Reads a key, linearizably.
     ///
     /// # Errors
@@ -38,20 +84,10 @@ impl Client {
         key: impl AsRef<[u8]>,
         options: GetOptions,
     ) -> Result<Read, Error> {
-        let key = Bytes::copy_from_slice(key.as_ref());
+        let key = messages::key(key);
         let slot = slot_of(&key);
-        let mut message = pb::GetRequest {
-            key_form: Some(pb::get_request::KeyForm::KeyBytes(key)),
-            ..pb::GetRequest::default()
-        };
-        options.fill(&mut message);
-        let operation = Operation::Get(message);
-        let any = options.consistency.any();
-        let read = match self.run_read(Task { operation, slot, write: false, any }).await? {
-            Answer::Get(reply) => Read::of(reply),
-            _ => Err(Failure::bad_answer("another answer than that of a read")),
-        };
-        read.map_err(|failure| bad(Failure { outcome: crate::types::Outcome::Rejected, ..failure }))
+        let operation = Operation::Get(messages::get(key, options));
+        self.read(slot, operation, options, reply!(Get, "a read", Read::of)).await
     }
 
     /// Sets a key.
@@ -77,25 +113,27 @@ impl Client {
         value: impl Into<Value>,
         options: SetOptions,
     ) -> Result<Written, Error> {
-        let key = Bytes::copy_from_slice(key.as_ref());
-        let slot = slot_of(&key);
-        let value_form = match value.into() {
-            Value::Text(text) => pb::set_request::ValueForm::Value(text),
-            Value::Bytes(bytes) => pb::set_request::ValueForm::ValueBytes(bytes),
-        };
-        let ticket = self.ticket()?;
-        let mut message = pb::SetRequest {
-            key_form: Some(pb::set_request::KeyForm::KeyBytes(key)),
-            value_form: Some(value_form),
-            request_id: Some(ticket.id()),
-            ..pb::SetRequest::default()
-        };
-        options.fill(&mut message);
-        let operation = Operation::Set(message);
-        match self.run(Task { operation, slot, write: true, any: false }, false).await? {
-            Answer::Set(reply) => Ok(reply.into()),
-            _ => Err(bad(Failure::bad_answer("another answer than that of a set"))),
-        }
+        let key = messages::key(key);
+        let (slot, message) = (slot_of(&key), messages::set(key, value.into(), options));
+        let ask = |request_id| Operation::Set(pb::SetRequest { request_id, ..message });
+        self.write(slot, ask, reply!(Set, "a set", Written::of)).await
+    }
+
+    /// Sets a key and answers what it was.
+    ///
+    /// # Errors
+    /// As [`Client::set`].
+    pub async fn get_and_set(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl Into<Value>,
+        options: SetOptions,
+    ) -> Result<Swapped, Error> {
+        let key = messages::key(key);
+        let (slot, message) = (slot_of(&key), messages::set(key, value.into(), options));
+        let ask =
+            |request_id| Operation::Set(pb::SetRequest { request_id, return_old: true, ..message });
+        self.write(slot, ask, reply!(Set, "a set", Swapped::of)).await
     }
 
     /// Sets a key if it still has this version.
@@ -120,6 +158,18 @@ impl Client {
         self.delete_with(key, DeleteOptions::default()).await
     }
 
+    /// Deletes a key if it still has this version.
+    ///
+    /// # Errors
+    /// As [`Client::set`].
+    pub async fn compare_and_delete(
+        &self,
+        key: impl AsRef<[u8]>,
+        version: u64,
+    ) -> Result<Deleted, Error> {
+        self.delete_with(key, DeleteOptions { only: Only::IfVersion(version) }).await
+    }
+
     /// Deletes a key if a condition holds.
     ///
     /// # Errors
@@ -129,20 +179,27 @@ impl Client {
         key: impl AsRef<[u8]>,
         options: DeleteOptions,
     ) -> Result<Deleted, Error> {
-        let key = Bytes::copy_from_slice(key.as_ref());
-        let slot = slot_of(&key);
-        let ticket = self.ticket()?;
-        let message = pb::DeleteRequest {
-            key_form: Some(pb::delete_request::KeyForm::KeyBytes(key)),
-            condition: options.only.message(),
-            request_id: Some(ticket.id()),
-            ..pb::DeleteRequest::default()
+        let key = messages::key(key);
+        let (slot, message) = (slot_of(&key), messages::delete(key, options));
+        let ask = |request_id| Operation::Delete(pb::DeleteRequest { request_id, ..message });
+        self.write(slot, ask, reply!(Delete, "a delete", Deleted::of)).await
+    }
+
+    /// Deletes a key and answers what it was.
+    ///
+    /// # Errors
+    /// As [`Client::set`].
+    pub async fn get_and_delete(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: DeleteOptions,
+    ) -> Result<Taken, Error> {
+        let key = messages::key(key);
+        let (slot, message) = (slot_of(&key), messages::delete(key, options));
+        let ask = |request_id| {
+            Operation::Delete(pb::DeleteRequest { request_id, return_old: true, ..message })
         };
-        let operation = Operation::Delete(message);
-        match self.run(Task { operation, slot, write: true, any: false }, false).await? {
-            Answer::Delete(reply) => Ok(reply.into()),
-            _ => Err(bad(Failure::bad_answer("another answer than that of a delete"))),
-        }
+        self.write(slot, ask, reply!(Delete, "a delete", Taken::of)).await
     }
 
     /// Adds to a whole number of 64 bits; a key that is not there counts from 0.
@@ -150,23 +207,9 @@ impl Client {
     /// # Errors
     /// As [`Client::set`]; `not_integer` and `overflow` if the value or the sum is no such number.
     pub async fn increment(&self, key: impl AsRef<[u8]>, delta: i64) -> Result<Counted, Error> {
-        let key = Bytes::copy_from_slice(key.as_ref());
-        let slot = slot_of(&key);
-        let ticket = self.ticket()?;
-        let message = pb::IncrementRequest {
-            key_form: Some(pb::increment_request::KeyForm::KeyBytes(key)),
-            delta,
-            request_id: Some(ticket.id()),
-        };
-        let operation = Operation::Increment(message);
-        match self.run(Task { operation, slot, write: true, any: false }, false).await? {
-            Answer::Increment(reply) => Ok(reply.into()),
-            _ => Err(bad(Failure::bad_answer("another answer than that of an increment"))),
-        }
-    }
-
-    fn ticket(&self) -> Result<super::sessions::Ticket<'_>, Error> {
-        let full = || Error::rejected("too_many_in_flight", "too many writes are in flight");
-        self.inner.sessions.take().ok_or_else(full)
+        let key = messages::key(key);
+        let (slot, message) = (slot_of(&key), messages::increment(key, delta));
+        let ask = |request_id| Operation::Increment(pb::IncrementRequest { request_id, ..message });
+        self.write(slot, ask, reply!(Increment, "an increment", Counted::of)).await
     }
 }

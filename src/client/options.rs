@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::types::limits;
 
+/// A table is never left unasked for longer.
+const REFRESH_EVERY_MAX: Duration = Duration::from_secs(24 * 3_600);
+
 /// Over which calls of a node operations travel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Door {
@@ -32,7 +35,8 @@ pub struct Options {
     pub pause_max: Duration,
     /// Connections to each node, 1 to 64.
     pub connections: usize,
-    /// Operations in flight on one connection, and as many more may wait for their turn.
+    /// Operations in flight on one connection, and as many more may wait for their turn. Beside them
+    /// as many reads that wait at the node for another caller's fill.
     pub in_flight_max: usize,
     /// Ask a second node for a read that has no answer after this long, and take what comes first;
     /// never, if none. Writes are never asked for twice at once.
@@ -84,8 +88,8 @@ impl Options {
                 return Err(format!("{name}: more than 0 and at most {longest:?}"));
             }
         }
-        if self.refresh_every.is_zero() {
-            return Err("refresh_every: more than 0".to_owned());
+        if self.refresh_every.is_zero() || self.refresh_every > REFRESH_EVERY_MAX {
+            return Err(format!("refresh_every: more than 0 and at most {REFRESH_EVERY_MAX:?}"));
         }
         for (name, number, most) in [
             ("attempts_max", self.attempts_max as usize, 10_000),
@@ -117,6 +121,8 @@ mod tests {
         assert!(bad.check().unwrap_err().starts_with("pause_min"));
         let bad = Options { connections: 65, ..good.clone() };
         assert_eq!(bad.check().unwrap_err(), "connections: 65 is not within 1..=64");
+        let bad = Options { refresh_every: Duration::MAX, ..good.clone() };
+        assert!(bad.check().unwrap_err().starts_with("refresh_every"));
         let bad = Options { attempts_max: 0, ..good };
         assert!(bad.check().unwrap_err().starts_with("attempts_max"));
     }

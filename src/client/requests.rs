@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::lane::ttl;
+use bytes::Bytes;
+
 use crate::pb;
 
 /// Which state a read must show.
@@ -32,21 +33,6 @@ impl Consistency {
 pub struct GetOptions {
     /// Which state.
     pub consistency: Consistency,
-}
-
-impl GetOptions {
-    pub(super) fn fill(self, request: &mut pb::GetRequest) {
-        let wire = match self.consistency {
-            Consistency::Linearizable => pb::Consistency::Linearizable,
-            Consistency::Lease => pb::Consistency::Lease,
-            Consistency::Bounded(_) => pb::Consistency::Bounded,
-            Consistency::Stale => pb::Consistency::Stale,
-        };
-        request.consistency = wire.into();
-        if let Consistency::Bounded(age) = self.consistency {
-            request.max_staleness = Some(ttl(age));
-        }
-    }
 }
 
 /// What must hold when a write is applied; an expired key is absent.
@@ -99,22 +85,87 @@ pub struct SetOptions {
     pub expiry: Expiry,
 }
 
-impl SetOptions {
-    pub(super) fn fill(self, request: &mut pb::SetRequest) {
-        use pb::set_request::Expiry as Wire;
-        request.condition = self.only.message();
-        request.expiry = match self.expiry {
-            Expiry::Never => None,
-            Expiry::After(time) => Some(Wire::Ttl(ttl(time))),
-            Expiry::AtMs(at) => Some(Wire::ExpireAtMs(at)),
-            Expiry::Keep => Some(Wire::KeepTtl(true)),
-        };
-    }
-}
-
 /// How to delete.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DeleteOptions {
     /// What must hold.
     pub only: Only,
+}
+
+/// A time at which a key ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ends {
+    /// This long after the write is applied; the nodes count in milliseconds, rounded up.
+    After(Duration),
+    /// At this time, milliseconds since the Unix epoch.
+    AtMs(u64),
+}
+
+/// What must hold of the deadline that a key has; none counts as later than any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum When {
+    /// Nothing.
+    #[default]
+    Always,
+    /// It has none.
+    IfNone,
+    /// It has one.
+    IfSome,
+    /// The new one is later.
+    IfLater,
+    /// The new one is earlier.
+    IfEarlier,
+    /// It has one, and the new one is earlier.
+    IfSomeAndEarlier,
+}
+
+/// How to change when a key ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExpireOptions {
+    /// What must hold.
+    pub when: When,
+    /// Answer the value.
+    pub return_value: bool,
+}
+
+/// How to read a key that one caller fills for all.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LeaseOptions {
+    /// How long to wait for another caller's fill, at most a minute; not at all, if zero. It is a
+    /// part of the deadline of the operation, which ends the wait if it is less.
+    pub wait: Duration,
+    /// A stale value will do while another caller fills the key.
+    pub stale_ok: bool,
+    /// How early a fresh value may be asked to be filled again, in multiples of the time it took to
+    /// work out: 1 is right for most, 0 is never, at most 100.
+    pub beta: f32,
+}
+
+impl Default for LeaseOptions {
+    fn default() -> Self {
+        LeaseOptions { wait: Duration::ZERO, stale_ok: false, beta: 1.0 }
+    }
+}
+
+/// How to fill a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FillOptions {
+    /// When the value ends; never, if none is given.
+    pub ends: Option<Ends>,
+    /// The value is stale this long after it is applied: one caller is asked to fill it again, the
+    /// others may be served it until it ends. Never, if none is given.
+    pub soft: Option<Duration>,
+    /// How long it took to work out: what early refreshes go by.
+    pub cost: Duration,
+}
+
+/// How to walk over all keys.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ScanOptions {
+    /// Glob that keys must match (`*`, `?`, `[a-z]`); every key, if none is given.
+    pub pattern: Option<Bytes>,
+    /// Keys to look at in a shard for one page, at most 4096; 0 leaves it to the node (10).
+    pub count: u32,
+    /// Which state.
+    pub consistency: Consistency,
 }

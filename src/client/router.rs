@@ -81,6 +81,12 @@ impl Router {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Goes on by so many turns.
+    #[cfg(test)]
+    pub fn take_turns(&self, turns: usize) {
+        self.turn.fetch_add(turns, Ordering::Relaxed);
+    }
+
     /// The node at an address; `None` if that is none.
     fn at(&self, address: &str, table: &Table) -> Option<Arc<Node>> {
         let mut nodes = self.nodes.lock();
@@ -139,6 +145,22 @@ impl Router {
         last.filter(|choice| choice.node.allows())
     }
 
+    /// Where to ask for a read a second time while `first` is silent: another node of the table that
+    /// nothing speaks against. `None` if there is none, or if `first` was asked as a seed: by its
+    /// address alone it may be any node of the table.
+    pub fn other(&self, slot: Slot, any: bool, first: &Choice) -> Option<Choice> {
+        let asked = first.id?;
+        let table = self.table();
+        let turn = if any { self.turn() } else { 0 };
+        let others = table.candidates(slot, any, turn).into_iter().filter(|id| *id != asked);
+        others
+            .filter_map(|id| {
+                let node = self.at(table.nodes.get(&id)?, &table)?;
+                Some(Choice { node, id: Some(id) })
+            })
+            .find(|other| other.node.address != first.node.address && other.node.in_good_standing())
+    }
+
     /// An answer carried this epoch.
     pub fn saw_epoch(&self, epoch: u64) {
         if epoch > self.epoch_seen.fetch_max(epoch, Ordering::Relaxed) {
@@ -165,9 +187,12 @@ impl Router {
         self.stale.notify_one();
     }
 
-    /// Asks one node for the table and takes what is newer.
+    /// Asks one node for the table and takes what is newer. Fails if the node is behind what other
+    /// nodes are known to know, whatever was taken of it.
     async fn refresh_from(&self, node: &Node) -> Result<(), Failure> {
         let table = self.table();
+        // Before it is asked: what others say meanwhile is nothing it could know.
+        let seen = self.epoch_seen.load(Ordering::Relaxed);
         let until = now() + self.options.attempt;
         let response = node.routing(table.epoch, until).await?;
         self.counts.refreshes.fetch_add(1, Ordering::Relaxed);
@@ -175,29 +200,43 @@ impl Router {
             // It has just started and knows nothing yet: the next may.
             return Err(Failure::silent(true, "the node has no routing table yet"));
         }
-        let same = response.cluster_id == table.cluster && response.epoch == table.epoch;
-        if same {
+        if response.cluster_id != table.cluster {
+            // Under the same epoch, all of it is still to be asked for.
+            let whole = match response.unchanged {
+                true => node.routing(0, until).await?,
+                false => response,
+            };
+            return self.take(whole);
+        }
+        let epoch = response.epoch;
+        if epoch == table.epoch {
             table.take_leaders(&response.shards);
-        } else if response.unchanged {
-            // Another cluster under the same epoch: ask for all of it.
-            let response = node.routing(0, until).await?;
-            return self.take(response);
         } else if table.is_older_than(&response) {
-            return self.take(response);
+            self.take(response)?;
+        }
+        if epoch < seen {
+            let behind = format!("{} has epoch {epoch}, another had {seen}", node.address);
+            return Err(Failure::silent(true, behind));
         }
         Ok(())
     }
 
     fn take(&self, response: pb::RoutingResponse) -> Result<(), Failure> {
         let table = Table::read(response).map_err(Failure::bad_answer)?;
-        self.epoch_seen.fetch_max(table.epoch, Ordering::Relaxed);
+        if table.cluster == self.table.read().cluster {
+            self.epoch_seen.fetch_max(table.epoch, Ordering::Relaxed);
+        } else {
+            // Epochs of two clusters cannot be compared.
+            self.epoch_seen.store(table.epoch, Ordering::Relaxed);
+        }
         *self.table.write() = Arc::new(table);
         Ok(())
     }
 
-    /// Asks nodes in turn until one answers; the failure of the last if none does.
+    /// Asks nodes in turn until one knows the newest epoch seen; the failure of the last if none does.
     pub async fn refresh(&self) -> Result<(), Failure> {
         let table = self.table();
+        let seen = self.epoch_seen.load(Ordering::Relaxed);
         let known: Vec<String> = table.nodes.values().cloned().collect();
         let turn = self.turn();
         let seeds = self.options.seeds.iter();
@@ -216,6 +255,14 @@ impl Router {
                 Ok(()) => return Ok(()),
                 Err(failure) => failed = failure,
             }
+        }
+        // Nobody who answers knows that epoch (any more). The next answer that carries it is a reason
+        // to look again, which it is not while it counts as seen.
+        let newest = self.table().epoch;
+        let given_up =
+            self.epoch_seen.compare_exchange(seen, newest, Ordering::Relaxed, Ordering::Relaxed);
+        if given_up.is_ok() && newest < seen {
+            tracing::debug!(seen, newest, "no node that answers knows the routing epoch seen");
         }
         Err(failed)
     }

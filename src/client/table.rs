@@ -87,7 +87,12 @@ impl Table {
     }
 
     fn shard(&self, slot: Slot) -> Option<&Shard> {
-        self.shards.get(usize::from(*self.slots.get(usize::from(slot.0))?))
+        self.shards.get(usize::from(self.shard_at(slot)?))
+    }
+
+    /// The shard of a slot, by its place in this table; `None` if that is not known.
+    pub fn shard_at(&self, slot: Slot) -> Option<u16> {
+        self.slots.get(usize::from(slot.0)).copied()
     }
 
     /// Who leads the shard of a slot; 0 if that is not known.

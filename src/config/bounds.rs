@@ -136,8 +136,8 @@ pub struct Limits {
     /// A connection without a request for this long is closed, milliseconds, 10..=86400000.
     /// Default 600000.
     pub idle_timeout_ms: u64,
-    /// A connection whose client takes nothing of its answers for this long is closed,
-    /// milliseconds, 10..=600000. Default 20000.
+    /// A connection whose client takes nothing of its answers, or sends nothing more of half a command
+    /// of Redis, for this long is closed, milliseconds, 10..=600000. Default 20000.
     pub stall_timeout_ms: u64,
     /// A silent gRPC connection is asked for a sign of life after this many milliseconds,
     /// 10..=3600000. Default 30000.

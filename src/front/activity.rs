@@ -1,9 +1,9 @@
 //! What goes on on one client connection, and when this node has waited long enough for its client.
 //!
 //! The socket ([`super::connection`]) tells what was read, the doors tell which requests are under
-//! way and whether their answers are taken ([`super::visitor`]). Three things close a connection:
+//! way and whether their answers are taken ([`super::visitor`]). Four things close a connection:
 //! its client did not make itself understood in time (slow or half handshakes), asked for nothing
-//! for a long time, or does not take the answers to what it asked for.
+//! for a long time, does not end what it began to ask, or does not take the answers to what it asked for.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,6 +23,7 @@ pub struct Patience {
     handshake_us: u64,
     idle_us: u64,
     stall_us: u64,
+    whole_us: u64,
     /// Bytes that make a greeting; none: a whole request.
     greeting_bytes: Option<usize>,
 }
@@ -35,6 +36,7 @@ impl Patience {
             handshake_us: us(limits.handshake_timeout_ms),
             idle_us: us(limits.idle_timeout_ms),
             stall_us: us(limits.stall_timeout_ms),
+            whole_us: us(limits.deadline_ms_max),
             greeting_bytes,
         }
     }
@@ -47,7 +49,7 @@ pub enum Closed {
     Handshake,
     /// Its client asked for nothing for too long.
     Idle,
-    /// Its client does not take its answers.
+    /// Its client does not take its answers, or does not end a request.
     Stalled,
 }
 
@@ -72,6 +74,8 @@ pub struct Activity {
     bytes_read: AtomicUsize,
     /// Last time anything was read.
     read_us: AtomicU64,
+    /// Since when half a request is held; 0: none is.
+    half_us: AtomicU64,
     /// Requests whose answers are not wholly handed over.
     requests: AtomicUsize,
     /// Last time a request began or ended.
@@ -94,6 +98,7 @@ impl Activity {
             greeted: AtomicBool::new(false),
             bytes_read: AtomicUsize::new(0),
             read_us: AtomicU64::new(0),
+            half_us: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
             used_us: AtomicU64::new(0),
             operations: AtomicUsize::new(0),
@@ -132,6 +137,17 @@ impl Activity {
     /// When something was last read: what is found in it has come in by then.
     pub fn read_at(&self) -> Instant {
         self.at(self.read_us.load(Ordering::Relaxed))
+    }
+
+    /// Tells whether what was read ends within a request.
+    pub(super) fn half_read(&self, half: bool) {
+        match half {
+            true if self.half_us.load(Ordering::Relaxed) == 0 => {
+                self.half_us.store(self.now_us().max(1), Ordering::Relaxed);
+            }
+            true => {}
+            false => self.half_us.store(0, Ordering::Relaxed),
+        }
     }
 
     /// A request begins.
@@ -178,7 +194,7 @@ impl Activity {
     /// Whether the connection is to be closed at `now_us`, else when to look again.
     /// `blocked_us`: since when the socket has taken nothing.
     pub fn verdict(&self, now_us: u64, blocked_us: Option<u64>) -> Result<u64, Closed> {
-        let Patience { handshake_us, idle_us, stall_us, .. } = self.patience;
+        let Patience { handshake_us, idle_us, stall_us, whole_us, .. } = self.patience;
         let mut look_us = u64::MAX;
         let mut due = |since_us: u64, patience_us: u64, why: Closed| {
             let due_us = since_us.saturating_add(patience_us);
@@ -192,6 +208,12 @@ impl Activity {
             due(0, handshake_us, Closed::Handshake)?;
         } else if self.requests.load(Ordering::Relaxed) == 0 {
             due(self.used_us.load(Ordering::Relaxed), idle_us, Closed::Idle)?;
+            let half_us = self.half_us.load(Ordering::Relaxed);
+            if half_us > 0 {
+                // Neither silence nor one byte after the other holds what others could have.
+                due(self.read_us.load(Ordering::Relaxed).max(half_us), stall_us, Closed::Stalled)?;
+                due(half_us, whole_us, Closed::Stalled)?;
+            }
         } else {
             if self.offered.load(Ordering::Relaxed) > 0 {
                 due(self.taken_us.load(Ordering::Relaxed), stall_us, Closed::Stalled)?;
@@ -260,6 +282,29 @@ mod tests {
         activity.request_ended();
         assert_eq!(activity.verdict(activity.now_us(), None), Ok(5_600 * S));
         assert_eq!(activity.verdict(5_600 * S, None), Err(Closed::Idle));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_end_a_request_is_closed() {
+        let activity = activity(None);
+        activity.request_began();
+        activity.request_ended();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        activity.half_read(true);
+        assert_eq!(activity.verdict(activity.now_us(), None), Ok(21 * S));
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(19)).await;
+            activity.has_read(1);
+            activity.half_read(true);
+            assert!(activity.verdict(activity.now_us(), None).is_ok(), "it goes on");
+        }
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(activity.verdict(activity.now_us(), None), Err(Closed::Stalled), "for too long");
+        activity.half_read(false);
+        assert!(activity.verdict(activity.now_us(), None).is_ok());
+        activity.half_read(true);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(activity.verdict(activity.now_us(), None), Err(Closed::Stalled), "silence");
     }
 
     #[tokio::test(start_paused = true)]

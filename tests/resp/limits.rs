@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raftcache::types::clock::now;
 use raftcache::types::task::spawn;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Reply, bulk, command, error, ok};
 use crate::nodes::Nodes;
@@ -72,6 +72,27 @@ async fn who_never_ends_a_command_is_not_waited_for() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(now() - started >= Duration::from_millis(250));
+    nodes.stop().await;
+}
+
+/// Neither does one who was understood before: half a command is held in what all connections share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_command_is_not_held_for_long() {
+    let nodes = Nodes::start(1, |config| config.limits.stall_timeout_ms = 300).await;
+    let mut silent = nodes.client(0).await;
+    assert_eq!(silent.ask("PING").await.text(), "PONG");
+    let started = now();
+    silent.writer.write_all(b"*2\r\n$4\r\nECHO\r\n$1000\r\nhalf").await.unwrap();
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), silent.reader.read_to_end(&mut rest));
+    drop(ended.await.expect("it is closed"));
+    assert!(rest.is_empty(), "{rest:?}");
+    assert!(now() - started >= Duration::from_millis(250));
+    // Who asks for nothing is left alone.
+    let mut idle = nodes.client(0).await;
+    assert_eq!(idle.ask("PING").await.text(), "PONG");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(idle.ask("PING").await.text(), "PONG");
     nodes.stop().await;
 }
 

@@ -42,7 +42,7 @@ pub async fn kill_leaders(cluster: &mut ProcessCluster, kills: usize, done: impl
 }
 
 /// Position of the node that leads most shards.
-async fn leads_most(cluster: &ProcessCluster) -> usize {
+pub async fn leads_most(cluster: &ProcessCluster) -> usize {
     let mut leads = Vec::new();
     for at in cluster.up() {
         let replicas = cluster.status(at).await.status.replicas;

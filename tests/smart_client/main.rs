@@ -19,6 +19,7 @@ mod process;
 mod counting;
 mod leaders;
 mod resp;
+mod words;
 
 use tokio::sync::{Mutex, MutexGuard};
 

@@ -96,6 +96,8 @@ impl<S: Execute> Connected<S> {
                     self.set_busy(false);
                 }
                 self.wire.rest();
+                let half = !(self.parser.is_between() && self.wire.input.is_empty());
+                self.activity.half_read(half);
                 let next = self.wire.next(output_bytes_max);
                 match resp.cancel.run_until_cancelled(next).await.transpose()? {
                     None | Some(Event::End) => return Ok(End::Done),
@@ -106,6 +108,7 @@ impl<S: Execute> Connected<S> {
                 }
                 continue;
             }
+            self.activity.half_read(false);
             self.set_busy(true);
             let mut requests = VecDeque::from(requests);
             while !requests.is_empty() {

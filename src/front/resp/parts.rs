@@ -7,7 +7,6 @@
 //! touches the key of one that may not fit, by how long values of this connection have been so far.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::iter::Peekable;
 use std::vec;
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use crate::types::limits::{TRANSACTION_REPLY_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Steps of commands that are not in a request yet.
 pub(super) struct Steps {
-    steps: Peekable<vec::IntoIter<Step>>,
+    steps: vec::IntoIter<Step>,
     /// How many of them belong to each command. Invariant: none is 0; their sum is that of the steps.
     commands: VecDeque<usize>,
     /// Some steps of the first command are done.
@@ -39,21 +38,29 @@ impl Steps {
         let commands: VecDeque<usize> =
             pending.map(Pending::steps).filter(|count| *count > 0).collect();
         assert_eq!(commands.iter().sum::<usize>(), steps.len(), "each step belongs to a command");
-        Steps { steps: steps.into_iter().peekable(), commands, begun: false }
+        Steps { steps: steps.into_iter(), commands, begun: false }
     }
 
-    /// As many steps as one request takes, at least one; `None` if none are left. A part that goes on
+    /// As many steps as one request takes, at least one; `None` if none are left. A command that fits into
+    /// a request is never parted: its steps on one shard are one entry of the log. A part that goes on
     /// with a command takes of this alone, because only this one has waited for its beginning.
     pub(super) fn next_part(&mut self, limits: &RespLimits, lengths: &Lengths) -> Option<Part> {
         let continues = self.begun;
         let (mut part, mut bytes, mut doubts) = (Vec::new(), 0, Doubts::new(lengths));
         while part.len() < limits.operations_max {
-            let within = |step: &Step| {
-                bytes + step.payload_bytes() <= limits.operations_bytes_max && doubts.allow(step)
+            let within = |steps: &[Step]| {
+                let more: usize = steps.iter().map(Step::payload_bytes).sum();
+                part.len() + steps.len() <= limits.operations_max
+                    && bytes + more <= limits.operations_bytes_max
+                    && steps.iter().all(|step| doubts.allow(step))
             };
-            let Some(step) = self.steps.next_if(|step| part.is_empty() || within(step)) else {
+            // All of a command that begins, or the next step of one that is too long for any request.
+            let command = self.commands.front().copied().unwrap_or(0);
+            let together = if self.begun { 1 } else { command };
+            if !part.is_empty() && !within(&self.steps.as_slice()[..together]) {
                 break;
-            };
+            }
+            let Some(step) = self.steps.next() else { break };
             bytes += step.payload_bytes();
             doubts.add(&step);
             part.push(step);
@@ -167,4 +174,40 @@ pub(super) fn repeatable(part: &[Step]) -> Vec<(usize, Step)> {
     }
     found.reverse();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Query;
+
+    fn reads(count: usize) -> Vec<Step> {
+        let key = |at: usize| Bytes::from(format!("key{at}"));
+        (0..count).map(|at| Step::Read(Query::Get { key: key(at) })).collect()
+    }
+
+    fn parts(commands: &[usize], operations_max: usize) -> Vec<(usize, bool)> {
+        let steps = reads(commands.iter().sum());
+        let commands = commands.iter().copied().collect();
+        let mut steps = Steps { steps: steps.into_iter(), commands, begun: false };
+        let limits = RespLimits { operations_max, ..RespLimits::default() };
+        let mut parts = Vec::new();
+        while let Some(part) = steps.next_part(&limits, &Lengths::new()) {
+            parts.push((part.steps.len(), part.continues));
+        }
+        parts
+    }
+
+    /// The keys of one shard that an `MSET` sets are set at one moment, whatever stands before it.
+    #[test]
+    fn a_command_that_fits_is_never_parted() {
+        assert_eq!(parts(&[1; 10], 4), [(4, false), (4, false), (2, false)]);
+        assert_eq!(parts(&[3, 3, 1, 2], 4), [(3, false), (4, false), (2, false)]);
+        assert_eq!(parts(&[1, 4], 4), [(1, false), (4, false)]);
+        // One that fits into no request begins one of its own.
+        assert_eq!(
+            parts(&[2, 9, 1], 4),
+            [(2, false), (4, false), (4, true), (1, true), (1, false)]
+        );
+    }
 }

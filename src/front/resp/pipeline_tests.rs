@@ -67,10 +67,11 @@ async fn a_command_of_many_parts_has_one_deadline() {
         .map(|part| (keys(part), u64::try_from((part.deadline - began).as_millis()).unwrap()))
         .collect();
     let waits = 4_980;
-    // Its first part is among others; what is left of it goes alone.
-    let mget = [(1_024, waits), (1_024, waits), (953, waits)];
-    let del = [(1_024, waits + 3_000), (476, waits + 3_000)];
-    assert_eq!(parts, [&mget[..], &del[..], &[(1, waits + 5_000)]].concat());
+    // What fits into no request has parts of its own.
+    let mget = [(1_024, waits + 1_000), (1_024, waits + 1_000), (952, waits + 1_000)];
+    let del = [(1_024, waits + 4_000), (476, waits + 4_000)];
+    let all = [&[(1, waits)], &mget[..], &del[..], &[(1, waits + 6_000)]];
+    assert_eq!(parts, all.concat());
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,9 +9,10 @@ use crate::front::resp::fault::fault;
 use crate::front::resp::serve::Resp;
 use crate::front::resp::table::{Command, shown};
 use crate::front::validate;
+use crate::service::Execute;
 use crate::types::limits::CONFIG_PATTERNS_MAX;
 
-pub(super) fn run<S>(resp: &Resp<S>, command: &Command, args: &[Bytes]) -> RespValue {
+pub(super) fn run<S: Execute>(resp: &Resp<S>, command: &Command, args: &[Bytes]) -> RespValue {
     let words = args.get(2..).unwrap_or_default();
     match command.name {
         "config|get" => get(resp, words),
@@ -22,10 +23,17 @@ pub(super) fn run<S>(resp: &Resp<S>, command: &Command, args: &[Bytes]) -> RespV
 }
 
 /// What Redis would say, where this cache has something like it.
-fn settings<S>(resp: &Resp<S>) -> Vec<(&'static str, String)> {
+fn settings<S: Execute>(resp: &Resp<S>) -> Vec<(&'static str, String)> {
     let limits = &resp.door.limits;
+    let durability = resp.door.service.status().durability;
+    let (appendonly, appendfsync) = match durability.as_str() {
+        "wal" => ("yes", "always"),
+        "wal-async" => ("yes", "everysec"),
+        _ => ("no", "no"),
+    };
     vec![
-        ("appendonly", "no".to_owned()),
+        ("appendfsync", appendfsync.to_owned()),
+        ("appendonly", appendonly.to_owned()),
         ("cluster-enabled", "yes".to_owned()),
         ("databases", "1".to_owned()),
         ("maxclients", limits.connections_max.to_string()),
@@ -37,7 +45,7 @@ fn settings<S>(resp: &Resp<S>) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn get<S>(resp: &Resp<S>, patterns: &[Bytes]) -> RespValue {
+fn get<S: Execute>(resp: &Resp<S>, patterns: &[Bytes]) -> RespValue {
     let count = patterns.len();
     if count > CONFIG_PATTERNS_MAX {
         let problem = format!("are {count}; at most {CONFIG_PATTERNS_MAX} are allowed");
@@ -57,7 +65,7 @@ fn get<S>(resp: &Resp<S>, patterns: &[Bytes]) -> RespValue {
     )
 }
 
-fn set<S>(resp: &Resp<S>, words: &[Bytes]) -> RespValue {
+fn set<S: Execute>(resp: &Resp<S>, words: &[Bytes]) -> RespValue {
     let name = words.first().map(|word| shown(word)).unwrap_or_default();
     let known = settings(resp).iter().any(|(known, _)| known.eq_ignore_ascii_case(&name));
     if !known || !words.len().is_multiple_of(2) {

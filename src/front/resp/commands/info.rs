@@ -50,13 +50,21 @@ fn fields<S: Execute>(resp: &Resp<S>, section: &str, status: &NodeStatus) -> Fie
             ("blocked_clients", "0".to_owned()),
         ],
         "memory" => memory(status),
-        "persistence" => vec![("loading", u8::from(!status.ready).to_string())],
+        "persistence" => vec![
+            ("loading", u8::from(!status.ready).to_string()),
+            ("aof_enabled", u8::from(status.durability.starts_with("wal")).to_string()),
+            ("raftcache_durability", status.durability.clone()),
+        ],
         "stats" => stats(resp, status),
         "replication" => {
-            let nodes = resp.door.table().nodes.len();
+            let table = resp.door.table();
+            let nodes = table.nodes.len();
+            let copies = table.shards.values().map(|shard| shard.replicas.len()).min();
             vec![
                 ("role", "master".to_owned()),
                 ("connected_slaves", nodes.saturating_sub(1).to_string()),
+                // Of the shard that has the fewest; a majority of them has a write before its answer.
+                ("raftcache_replicas", copies.unwrap_or(0).to_string()),
             ]
         }
         "cluster" => vec![("cluster_enabled", "1".to_owned())],

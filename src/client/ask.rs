@@ -1,0 +1,52 @@
+//! What a node is asked for and what it answers, over either door.
+
+use std::time::Duration;
+
+use super::lane::ttl;
+use crate::pb;
+use crate::pb::pipeline_request::Operation;
+use crate::pb::pipeline_response::Result as Reply;
+
+/// What a node is asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    /// An operation on one key.
+    One(Operation),
+    /// Several operations.
+    Batch(pb::BatchRequest),
+    /// Some of all keys.
+    Scan(pb::ScanRequest),
+    /// How many keys there are.
+    Size(pb::SizeRequest),
+    /// To remove all keys.
+    Flush(pb::FlushRequest),
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// To an operation on one key; never a failure.
+    One(Reply),
+    /// To several.
+    Batch(pb::BatchResponse),
+    /// Some keys.
+    Scan(pb::ScanResponse),
+    /// How many.
+    Size(pb::SizeResponse),
+    /// Done.
+    Flush(pb::FlushResponse),
+}
+
+impl Ask {
+    /// Whether it waits at the node for another caller.
+    pub fn waits(&self) -> bool {
+        matches!(self, Ask::One(Operation::GetOrLease(ask)) if ask.wait.is_some())
+    }
+
+    /// An operation that waits at the node waits this long from now on; the others never do.
+    pub fn wait(&mut self, left: Duration) {
+        if let Ask::One(Operation::GetOrLease(ask)) = self {
+            ask.wait = (!left.is_zero()).then(|| ttl(left));
+        }
+    }
+}
