@@ -14,7 +14,7 @@ use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
-const DOCUMENTS: [&str; 16] = [
+const DOCUMENTS: [&str; 17] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -23,6 +23,7 @@ const DOCUMENTS: [&str; 16] = [
     "docs/configuration.md",
     "docs/deploy.md",
     "docs/errors.md",
+    "docs/fuzzing.md",
     "docs/http.md",
     "docs/memory.md",
     "docs/overload.md",

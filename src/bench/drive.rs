@@ -143,8 +143,8 @@ impl Driver<'_> {
     }
 
     /// The connection is broken: what was under way has failed, and nothing is sent until there is
-    /// another.
-    async fn recover(&mut self, lane: &mut impl Lane, error: &anyhow::Error) {
+    /// another. False if there is none before the end.
+    async fn recover(&mut self, lane: &mut impl Lane, error: &anyhow::Error) -> bool {
         for slot in 0..self.began.len() {
             if let Some(began) = self.began[slot].take() {
                 self.free.push(slot);
@@ -153,15 +153,23 @@ impl Driver<'_> {
         }
         while !self.shared.is_over() {
             tokio::time::sleep(RECONNECT_PAUSE).await;
-            if lane.reopen().await.is_ok() {
-                return;
+            // Who hangs does not even refuse.
+            let opened = tokio::time::timeout_at(self.shared.give_up_at, lane.reopen()).await;
+            if matches!(opened, Ok(Ok(()))) {
+                return true;
             }
         }
+        false
     }
 
     /// One turn; false if there will be nothing more to do.
     async fn turn(&mut self, lane: &mut impl Lane) -> anyhow::Result<bool> {
-        self.start(lane).await?;
+        let patience = self.shared.give_up_at.max(now()) + NAP;
+        match tokio::time::timeout_at(patience, self.start(lane)).await {
+            Ok(started) => started?,
+            // It takes no more requests.
+            Err(_) => return Ok(false),
+        }
         let nap = now() + NAP;
         if self.free.len() == self.began.len() {
             // Only at a rate is there ever nothing under way.
@@ -200,7 +208,8 @@ pub async fn drive(
         match driver.turn(&mut lane).await {
             Ok(true) => {}
             Ok(false) => break,
-            Err(error) => driver.recover(&mut lane, &error).await,
+            Err(error) if driver.recover(&mut lane, &error).await => {}
+            Err(_) => break,
         }
     }
     let Driver { began, due, mut tally, .. } = driver;

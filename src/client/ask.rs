@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
+
 use super::lane::ttl;
 use crate::pb;
 use crate::pb::pipeline_request::Operation;
@@ -38,6 +40,16 @@ pub(super) enum Answer {
 }
 
 impl Ask {
+    /// Length of its message.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Ask::One(operation) => operation.encoded_len(),
+            Ask::Batch(batch) => batch.encoded_len(),
+            Ask::Scan(scan) => scan.encoded_len(),
+            Ask::Size(_) | Ask::Flush(_) => 0,
+        }
+    }
+
     /// Whether it waits at the node for another caller.
     pub fn waits(&self) -> bool {
         matches!(self, Ask::One(Operation::GetOrLease(ask)) if ask.wait.is_some())

@@ -48,6 +48,23 @@ impl<'a> Known<'a> {
         self.steps.iter().any(|step| step.writes())
     }
 
+    /// Takes the results of a transaction, all of which are final: a shard that is asked again under the
+    /// same request id answers the same.
+    fn take_all(
+        &mut self,
+        results: Vec<pb::BatchResult>,
+        before: &Attempts,
+    ) -> Result<(), Failure> {
+        if results.len() != self.steps.len() {
+            return Err(Failure::bad_answer("other results than operations"));
+        }
+        for (i, result) in results.into_iter().enumerate() {
+            let end = |failure| before.final_error(failure, self.steps[i].writes());
+            self.results[i] = Some(Done::of(result).map_err(end));
+        }
+        Ok(())
+    }
+
     /// Takes the results of an attempt that say how an operation ended. If others are to be tried
     /// again, why.
     fn take(&mut self, results: Vec<pb::BatchResult>, before: &Attempts) -> Result<(), Failure> {
@@ -180,7 +197,7 @@ impl Client {
                 watch: reply.aborted_watch as usize,
                 version: reply.current_version,
             })),
-            Answer::Batch(reply) => known.take(reply.results, before).map(|()| None),
+            Answer::Batch(reply) => known.take_all(reply.results, before).map(|()| None),
             _ => other_answer("a transaction"),
         };
         let aborted = self.run(Task::write(Ask::Batch(message), slot), read).await?;

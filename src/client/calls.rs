@@ -16,6 +16,7 @@ use super::router::{Choice, Router};
 use super::sessions::Sessions;
 use crate::types::Slot;
 use crate::types::clock::{Instant, now};
+use crate::types::limits::MESSAGE_BYTES_MAX;
 use crate::types::task;
 
 #[derive(Debug)]
@@ -87,6 +88,9 @@ impl Task {
     }
 }
 
+/// Longest message of a request: what nodes take, less what goes around it in a stream.
+const REQUEST_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 256;
+
 /// Longest deadline of an operation; also keeps any number from overflowing the clock.
 const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
@@ -139,6 +143,13 @@ impl Client {
         mut read: impl FnMut(Answer, &Attempts) -> Result<T, Failure>,
     ) -> Result<T, Error> {
         let Inner { options, router, .. } = &*self.inner;
+        let bytes = task.ask.bytes();
+        if bytes > REQUEST_BYTES_MAX {
+            // A node ends the stream of everybody at a message that is too long for it.
+            let problem =
+                format!("the request has {bytes} bytes; at most {REQUEST_BYTES_MAX} are allowed");
+            return Err(Error::rejected("too_large", problem));
+        }
         let started = now();
         let ends = started + self.deadline.min(DEADLINE_MAX);
         let mut attempts = Attempts::new(task.write, options);

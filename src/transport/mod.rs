@@ -113,7 +113,7 @@ pub struct Refusal(pub String);
 
 /// Version of the peer protocol: of `peer.proto` and of what the payloads hold. Nodes of unequal
 /// versions do not talk.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Serves the frames of peers. `handle` is called in the order frames arrive on a connection; the
 /// returned future is polled once before the next frame is handled, then runs concurrently. It is

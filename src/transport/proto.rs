@@ -29,7 +29,7 @@ mod tests {
     /// A change of these bytes needs a new protocol version.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 1);
+        assert_eq!(PROTOCOL_VERSION, 2);
         let payload = Bytes::from_static(b"ab");
         let frame = |status: Status| Frame {
             id: 300,
@@ -41,7 +41,7 @@ mod tests {
         let hello = Some(Hello { node: 2, protocol: PROTOCOL_VERSION });
         let message = PeerMessage { hello, frames: vec![frame(Status::Failed)] };
         let expected =
-            b"\x0a\x04\x08\x02\x10\x01\x12\x0d\x08\xac\x02\x10\x07\x18\x06\x20\x03\x2a\x02ab";
+            b"\x0a\x04\x08\x02\x10\x02\x12\x0d\x08\xac\x02\x10\x07\x18\x06\x20\x03\x2a\x02ab";
         assert_eq!(message.encode_to_vec(), expected);
         assert_eq!(PeerMessage::decode(&expected[..]).unwrap(), message);
         let tags = [Status::Request, Status::Answer, Status::Refused, Status::Failed];

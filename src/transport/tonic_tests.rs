@@ -310,11 +310,13 @@ async fn frames_and_answers_over_the_limit_are_refused() {
 #[tokio::test]
 async fn another_protocol_or_another_node_is_refused() {
     let node = node(echo()).await;
-    let options = PeerOptions { protocol: 2, ..PeerOptions::default() };
+    let protocol = PROTOCOL_VERSION + 1;
+    let options = PeerOptions { protocol, ..PeerOptions::default() };
     let (transport, _) = transport_to(node.address, options);
     let text = detail(call(&transport, "x").await);
     assert!(text.starts_with("unreachable: "), "{text}");
-    assert!(text.ends_with("n1 speaks peer protocol 2, n2 speaks 1"), "{text}");
+    let known = format!("n1 speaks peer protocol {protocol}, n2 speaks {PROTOCOL_VERSION}");
+    assert!(text.ends_with(&known), "{text}");
 
     let metrics = Metrics::new();
     let transport = TonicTransport::new(A, metrics, PeerOptions::default());

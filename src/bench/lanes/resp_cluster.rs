@@ -2,6 +2,7 @@
 //! slots from `CLUSTER SLOTS`, asked for again where a node says that they have changed.
 
 use std::task::Poll;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use redis_protocol::resp2::types::{BytesFrame, Resp2Frame as _};
@@ -12,6 +13,9 @@ use crate::bench::drive::{Answered, Lane, Outcome};
 use crate::bench::workload::Op;
 use crate::core::slot::slot_of;
 use crate::types::SLOTS;
+
+/// How long a node may take to tell the slots.
+const LEARN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -88,9 +92,11 @@ impl RespCluster {
         let asked: Vec<String> = self.seeds.iter().cloned().chain(known).collect();
         let mut failed = anyhow::anyhow!("nobody to ask for the slots");
         for addr in asked {
-            match self.learn_from(&addr).await {
-                Ok(()) => return Ok(()),
-                Err(error) => failed = error,
+            // Who hangs is not waited for: another may answer.
+            match tokio::time::timeout(LEARN_PATIENCE, self.learn_from(&addr)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => failed = error,
+                Err(_) => failed = anyhow::anyhow!("{addr} does not answer"),
             }
         }
         Err(failed)
@@ -165,9 +171,9 @@ impl Lane for RespCluster {
     }
 
     async fn reopen(&mut self) -> anyhow::Result<()> {
-        for (addr, _) in self.nodes.drain(..) {
-            if !self.seeds.contains(&addr) {
-                self.seeds.push(addr);
+        for (addr, _) in &self.nodes {
+            if !self.seeds.contains(addr) {
+                self.seeds.push(addr.clone());
             }
         }
         *self = RespCluster::open(&self.seeds).await?;

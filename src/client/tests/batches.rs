@@ -184,3 +184,34 @@ async fn a_transaction_is_done_or_not() {
     assert_eq!((error.outcome, error.reason.as_str()), (Outcome::Rejected, "cross_shard"));
     assert_eq!(client.atomic(&Batch::new(), &[]).await, Ok(Transacted::Done(Vec::new())));
 }
+
+/// What a shard refuses within a transaction it refuses again under the same request id, and the rest was
+/// done: to ask again would hide that (INV-5).
+#[tokio::test]
+async fn what_a_transaction_refuses_for_want_of_room_is_told_at_once() {
+    let nodes = two_shards().await;
+    let client = nodes.client().await;
+    let name = |i: usize| format!("{{t}}{i:0>4000}");
+    // A quarter of the shard's 16 MiB is for locks.
+    for part in 0..3 {
+        let mut locks = Batch::new();
+        for i in part * 340..(part + 1) * 340 {
+            locks.lock(name(i), "me", MINUTE);
+        }
+        for done in client.batch(&locks).await {
+            assert!(matches!(done, Ok(Done::Lock(_))), "{done:?}");
+        }
+    }
+    let before = client.stats().retries;
+    let mut batch = Batch::new();
+    batch.set("{t}data", "v");
+    for i in 1_020..1_040 {
+        batch.lock(name(i), "me", MINUTE);
+    }
+    let Ok(Transacted::Done(done)) = client.atomic(&batch, &[]).await else { panic!("it is done") };
+    assert!(matches!(&done[0], Ok(Done::Set(written)) if written.applied));
+    let error = done.last().unwrap().as_ref().unwrap_err();
+    assert_eq!((error.outcome, error.reason.as_str()), (Outcome::Rejected, "resource_exhausted"));
+    assert_eq!(client.stats().retries, before);
+    assert_eq!(client.get("{t}data").await.unwrap().unwrap().value, Value::from("v"));
+}

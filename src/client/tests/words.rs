@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::fakes::{Act, Nodes};
 use crate::client::{
-    Client, Consistency, DeleteOptions, Door, Ends, ExpireOptions, FillOptions, GetOptions,
+    Batch, Client, Consistency, DeleteOptions, Door, Ends, ExpireOptions, FillOptions, GetOptions,
     LeaseOptions, Leased, Only, Options, ScanOptions, SetOptions, Value, When,
 };
 use crate::types::Outcome;
@@ -179,4 +179,24 @@ async fn every_write_is_applied_once() {
     assert!(client.stats().retries > 2 * 12);
     assert_eq!(nodes.world.applied(), 1 + 12 + 2);
     assert_eq!(client.size(Consistency::Linearizable).await.unwrap(), 0);
+}
+
+/// A message that is too long for a node would end the stream that others share.
+#[tokio::test]
+async fn a_request_that_is_too_long_is_refused_before_it_is_sent() {
+    both_doors(async |client, nodes| {
+        let long = vec![b'v'; 5 << 20];
+        let error = client.set("k", long.clone()).await.unwrap_err();
+        assert_eq!((error.outcome, error.reason.as_str()), (Outcome::Rejected, "too_large"));
+        let mut batch = Batch::new();
+        let half = || long[..3 << 20].to_vec();
+        batch.set("a", half()).set("a", half());
+        for result in client.batch(&batch).await {
+            let error = result.unwrap_err();
+            assert_eq!((error.outcome, error.reason.as_str()), (Outcome::Rejected, "too_large"));
+        }
+        assert_eq!(nodes.served(), [0; 3], "nothing was sent");
+        client.set("k", "v").await.unwrap();
+    })
+    .await;
 }

@@ -75,6 +75,8 @@ impl<S: Execute> Connected<S> {
             if self.wire.close().await.is_ok()
                 && let Some(patience) = patience
             {
+                // What was sent is held no more, so nobody else has to wait for it.
+                self.hold();
                 self.wire.linger(patience).await;
             }
         }

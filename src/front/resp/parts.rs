@@ -168,7 +168,7 @@ pub(super) fn repeatable(part: &[Step]) -> Vec<(usize, Step)> {
         if writes {
             written.insert(key);
             written.extend(step.target().map(|target| &target[..]));
-        } else if !shows {
+        } else {
             looked_at.insert(key);
         }
     }

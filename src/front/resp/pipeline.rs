@@ -214,15 +214,25 @@ impl<'a, S: Execute> Pipeline<'a, S> {
                 Ok(_) => results.extend((0..count).map(|_| Err(lacking()))),
                 Err(error) => results.extend((0..count).map(|_| Err(error.clone()))),
             }
+            let shown = |results: &[Result<Response, Error>]| {
+                let each = results[first..].iter().flatten().map(Response::payload_bytes);
+                each.fold((0, 0), |(sum, longest), bytes| (sum + bytes, bytes.max(longest)))
+            };
+            bytes += shown(&results).0;
             for (at, step) in again {
-                if results.get(first + at).is_some_and(does_not_fit) {
-                    let alone = self.together(vec![step]);
-                    results[first + at] = self.execute_until(alone, deadline).await;
+                if !results.get(first + at).is_some_and(does_not_fit) {
+                    continue;
                 }
+                if bytes > bytes_max {
+                    self.resp.metrics.refused.with_label_values(&["reads_reply"]).inc();
+                    break;
+                }
+                let alone = self.together(vec![step]);
+                results[first + at] = self.execute_until(alone, deadline).await;
+                bytes += results[first + at].as_ref().map_or(0, Response::payload_bytes);
             }
-            let shown = || results[first..].iter().flatten().map(Response::payload_bytes);
-            bytes += shown().sum::<usize>();
-            self.session.lengths.saw(shows, shown().max().unwrap_or(0));
+            let longest = shown(&results).1;
+            self.session.lengths.saw(shows, longest);
         }
         results
     }

@@ -8,7 +8,7 @@
 #
 # Needs a C++ compiler beside cargo: libFuzzer is built from the crate libfuzzer-sys. The stable compiler
 # does: coverage comes from LLVM's pass, and AddressSanitizer, which would need a nightly one, has little
-# to find in code without `unsafe`. Ends with 1 if a target found something: its log names the input, and
+# to find in code without `unsafe`. Fails if a target found something: its log names the input, and
 #
 #   RAFTCACHE_FUZZ_TARGET=<target> <the program that the log names> <input>
 #

@@ -166,6 +166,10 @@ pub fn commands() -> Target {
                 break;
             }
         }
+        // Who switches answers off gets fewer than it sent requests.
+        let switches =
+            |request: &Vec<Bytes>| request.len() > 1 && request[1].eq_ignore_ascii_case(b"reply");
+        requests.retain(|request| !switches(request));
         if requests.is_empty() {
             return false;
         }
