@@ -201,7 +201,7 @@ pub trait Execute: Send + Sync + 'static {
 }
 
 /// What a node knows; the JSON of `/status` and `raftcache status --json`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// This node.
     pub node: NodeId,

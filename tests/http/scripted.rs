@@ -43,9 +43,7 @@ impl Execute for Scripted {
             version: "0.1.0".to_owned(),
             ready: false,
             not_ready_because: vec!["scripted".to_owned()],
-            warnings: Vec::new(),
-            durability: String::new(),
-            replicas: Vec::new(),
+            ..NodeStatus::default()
         }
     }
 

@@ -284,10 +284,7 @@ impl Execute for FakeNode {
             node: NodeId(self.id),
             version: "test".to_owned(),
             ready: true,
-            not_ready_because: Vec::new(),
-            warnings: Vec::new(),
-            durability: String::new(),
-            replicas: Vec::new(),
+            ..NodeStatus::default()
         }
     }
 

@@ -214,11 +214,13 @@ impl<'a, S: Execute> Pipeline<'a, S> {
                 Ok(_) => results.extend((0..count).map(|_| Err(lacking()))),
                 Err(error) => results.extend((0..count).map(|_| Err(error.clone()))),
             }
-            let shown = |results: &[Result<Response, Error>]| {
-                let each = results[first..].iter().flatten().map(Response::payload_bytes);
-                each.fold((0, 0), |(sum, longest), bytes| (sum + bytes, bytes.max(longest)))
+            let mut longest = 0;
+            let mut note = |result: &Result<Response, Error>| {
+                let shown = result.as_ref().map_or(0, Response::payload_bytes);
+                longest = shown.max(longest);
+                shown
             };
-            bytes += shown(&results).0;
+            bytes += results[first..].iter().map(&mut note).sum::<usize>();
             for (at, step) in again {
                 if !results.get(first + at).is_some_and(does_not_fit) {
                     continue;
@@ -229,9 +231,8 @@ impl<'a, S: Execute> Pipeline<'a, S> {
                 }
                 let alone = self.together(vec![step]);
                 results[first + at] = self.execute_until(alone, deadline).await;
-                bytes += results[first + at].as_ref().map_or(0, Response::payload_bytes);
+                bytes += note(&results[first + at]);
             }
-            let longest = shown(&results).1;
             self.session.lengths.saw(shows, longest);
         }
         results
