@@ -198,5 +198,5 @@ bench-table: ## Measure the table of docs/performance.md (three processes, memor
 	benches/table.sh
 
 bench-compare: ## Put the same load on raftcache, etcd and Redis, and show one table
-	@$(CARGO) build --release --locked
-	benches/compare.sh
+	@$(BUILD)
+	BINARY="$$binary" benches/compare.sh
