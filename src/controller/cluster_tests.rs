@@ -140,7 +140,7 @@ impl World {
                 resp_addr: String::new(),
             },
             incarnation: store.incarnation,
-            logs_survive: true,
+            lost: Vec::new(),
             seeds: self.seeds.clone(),
             expected_nodes: 0,
             shards: 16,
@@ -306,7 +306,7 @@ async fn commands_find_the_next_leader_and_replicas_agree() {
         node: NodeId(7),
         info: moved,
         incarnation: 1,
-        logs_survive: true,
+        lost: Vec::new(),
     });
     let controller = world.controller(other);
     let reply = controller.propose(&command, now() + Duration::from_secs(30)).await.unwrap();

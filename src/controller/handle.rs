@@ -37,8 +37,8 @@ pub struct ControllerSettings {
     pub info: NodeInfo,
     /// Its restart count: larger in every life.
     pub incarnation: u64,
-    /// True if the logs of its shards' replicas survived the last stop (INV-2, design section 6).
-    pub logs_survive: bool,
+    /// Replicas of shards that ran here in earlier lives and whose logs are gone.
+    pub lost: Vec<ReplicaId>,
     /// Peer addresses of the nodes that form the cluster; the same list on every node.
     pub seeds: Vec<String>,
     /// Nodes that form the cluster, this one included; the number of seeds if 0.

@@ -307,7 +307,7 @@ impl Controller {
             node: self.node(),
             info: self.inner.settings.info.clone(),
             incarnation: self.inner.settings.incarnation,
-            logs_survive: self.inner.settings.logs_survive,
+            lost: self.inner.settings.lost.clone(),
         });
         let mut backoff = Backoff::default();
         loop {

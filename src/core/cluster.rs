@@ -1,5 +1,7 @@
 //! The controller's state machine: nodes, settings, and the routing table it publishes. Pure.
 
+mod losses;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+pub use self::losses::ReportLost;
 use super::placement::plan;
 use super::ring;
 use super::table::{NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
@@ -35,6 +38,8 @@ pub enum ClusterCommand {
     RegisterNode(RegisterNode),
     /// The cluster is formed; shards are placed once enough nodes have registered.
     Form(Form),
+    /// Replicas are gone.
+    ReportLost(ReportLost),
 }
 
 /// A node tells who and where it is.
@@ -46,8 +51,9 @@ pub struct RegisterNode {
     pub info: NodeInfo,
     /// Its restart count: a late command of an earlier life is refused.
     pub incarnation: u64,
-    /// True if the logs of its shards' replicas survive a restart (durability other than `memory`).
-    pub logs_survive: bool,
+    /// Replicas of shards that ran on this node in earlier lives and whose logs are gone, as in
+    /// `ReportLost`. In the same entry, so that no table shows this life beside them.
+    pub lost: Vec<ReplicaId>,
 }
 
 /// First command of a cluster.
@@ -160,6 +166,7 @@ impl ClusterMachine {
         let refused = match command {
             ClusterCommand::RegisterNode(register) => self.register(register),
             ClusterCommand::Form(form) => self.form(form),
+            ClusterCommand::ReportLost(report) => self.report_lost(&report),
         };
         if refused.is_none() {
             self.place();
@@ -199,7 +206,7 @@ impl ClusterMachine {
     }
 
     fn register(&mut self, register: RegisterNode) -> Option<ClusterReply> {
-        let RegisterNode { node, info, incarnation, logs_survive } = register;
+        let RegisterNode { node, info, incarnation, lost } = register;
         if self.state.table.cluster_id == 0 {
             return Some(ClusterReply::NotFormed);
         }
@@ -210,12 +217,14 @@ impl ClusterMachine {
         if let Some(known) = self.store_of(node).filter(|known| *known != info.store_id) {
             return Some(ClusterReply::StoreConflict { known });
         }
+        if let Err(problem) = self.check_lost(&lost) {
+            return Some(ClusterReply::Invalid { problem });
+        }
         let known = self.state.incarnations.get(&node).copied();
         match known {
             Some(known) if known > incarnation => {
                 return Some(ClusterReply::Superseded { incarnation: known });
             }
-            Some(known) if known < incarnation && !logs_survive => self.lose_replicas(node),
             None if self.state.incarnations.len() >= NODES_MAX => {
                 let problem = format!("node: the cluster has {NODES_MAX} nodes, the most");
                 return Some(ClusterReply::Invalid { problem });
@@ -224,6 +233,7 @@ impl ClusterMachine {
         }
         self.state.incarnations.insert(node, incarnation);
         self.state.table.nodes.insert(node, info);
+        self.lose(&lost);
         None
     }
 
@@ -262,29 +272,6 @@ impl ClusterMachine {
         }
         let shards: Vec<ShardId> = table.shards.keys().copied().collect();
         table.slots = ring::assign(&shards);
-    }
-
-    /// The logs of the node's replicas are gone. A shard that keeps a majority goes on without
-    /// them; one that does not starts again empty, in a new generation (INV-7).
-    fn lose_replicas(&mut self, node: NodeId) {
-        let seed = self.state.settings.seed;
-        let table = &mut self.state.table;
-        for (shard, placement) in &mut table.shards {
-            let here = placement.replicas.iter().filter(|replica| replica.node == node);
-            table.lost.extend(here.map(|replica| replica.replica));
-            let all = placement.replicas.len();
-            let lost = placement.replicas.iter().filter(|r| table.lost.contains(&r.replica));
-            if all - lost.count() > all / 2 {
-                continue;
-            }
-            placement.generation.0 += 1;
-            placement.hash_seed = hash_seed(seed, *shard, placement.generation);
-            for replica in &mut placement.replicas {
-                table.lost.remove(&replica.replica);
-                replica.replica = ReplicaId(self.state.next_replica);
-                self.state.next_replica += 1;
-            }
-        }
     }
 
     /// Hash of the replicated state (INV-3).

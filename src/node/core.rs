@@ -1,5 +1,6 @@
 //! A node without its doors: replicas, controller, service, peers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,12 +22,13 @@ use crate::raft::heartbeat::Heartbeats;
 use crate::raft::settings::RaftSettings;
 use crate::raft::shard_group::ShardGroup;
 use crate::service::{Options, Parts, Registry, ReplicaStatus, Service, StatusSource};
+use crate::storage::health::NodeStorage;
 use crate::storage::replicas_started::ReplicasStarted;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::Handler;
 use crate::types::clock::now;
 use crate::types::metrics::Metrics;
-use crate::types::{NodeId, RoutingEpoch, task};
+use crate::types::{LogKey, NodeId, ReplicaId, RoutingEpoch, task};
 
 /// What an operator chose for a node.
 #[derive(Clone, Debug)]
@@ -127,7 +129,7 @@ impl Node {
         let registry = Registry::<ShardGroup>::default();
         let host = Arc::new(make_host(&settings, &environment, &registry, &cancel).await?);
         let controller = Controller::open(
-            controller_settings(&settings, &environment),
+            controller_settings(&settings, &environment, host.lost_before()),
             Arc::clone(&environment.transport),
             Arc::new(ControlHost(Arc::clone(&host))),
             Arc::clone(&environment.founders),
@@ -269,6 +271,7 @@ async fn make_host(
     let storage = Arc::clone(&environment.storage);
     let (disk, dir) = (Arc::clone(&storage.disk), storage.data_dir.clone());
     let durable = storage.shard_wal.is_some();
+    let stocked = Arc::clone(&storage);
     let opened = crate::storage::disk::offload(&storage.disk, move || {
         let shards = SnapshotFiles::new(Arc::clone(&disk), dir.join("snapshots"))?;
         let shards = if durable { shards } else { shards.without_sync() };
@@ -279,7 +282,9 @@ async fn make_host(
             }
         }
         let control = SnapshotFiles::new(Arc::clone(&disk), dir.join("controller-snapshots"))?;
-        anyhow::Ok((shards, control, ReplicasStarted::open(disk, &dir)?))
+        let mut started = ReplicasStarted::open(disk, &dir)?;
+        take_stock(&stocked, &mut started)?;
+        anyhow::Ok((shards, control, started))
     });
     let (shard_files, control_files, started) = opened.await?;
     Ok(Host {
@@ -304,7 +309,36 @@ async fn make_host(
     })
 }
 
-fn controller_settings(settings: &NodeSettings, environment: &Environment) -> ControllerSettings {
+/// Notes which of the replicas that ran here have no log any more: the store was damaged and moved
+/// aside, somebody removed it, it was in memory, or the system went down before it was flushed. They
+/// never run again under their ids. Blocks on the device.
+fn take_stock(storage: &NodeStorage, started: &mut ReplicasStarted) -> anyhow::Result<()> {
+    let identity = storage.identity.as_ref().filter(|identity| identity.loss_unnoted());
+    let trusted = storage.shard_wal.as_ref().filter(|_| identity.is_none());
+    let present = match trusted {
+        Some(slot) => slot.get()?.keys()?.into_iter().collect(),
+        None => BTreeSet::new(),
+    };
+    let missing = started.take_stock(&present)?;
+    if !missing.is_empty() {
+        let names: Vec<String> = missing.iter().map(LogKey::to_string).collect();
+        match storage.shard_wal {
+            Some(_) => tracing::error!(missing = ?names, "replicas that ran here lost their logs"),
+            None => tracing::warn!(missing = ?names, "replicas that ran here were in memory"),
+        }
+    }
+    // In this order: a crash in between notes it again, and none has started meanwhile.
+    if let Some(identity) = identity {
+        identity.loss_noted()?;
+    }
+    Ok(())
+}
+
+fn controller_settings(
+    settings: &NodeSettings,
+    environment: &Environment,
+    lost: Vec<ReplicaId>,
+) -> ControllerSettings {
     ControllerSettings {
         node: settings.node,
         info: NodeInfo {
@@ -316,7 +350,7 @@ fn controller_settings(settings: &NodeSettings, environment: &Environment) -> Co
             resp_addr: settings.resp_addr.clone(),
         },
         incarnation: environment.incarnation,
-        logs_survive: environment.logs_survive,
+        lost,
         seeds: settings.seeds.clone(),
         expected_nodes: settings.expected_nodes,
         shards: settings.shards,

@@ -14,15 +14,14 @@ use crate::storage::engine_wal::quarantine;
 use crate::storage::health::{NodeStorage, StorageHealth};
 use crate::storage::identity::{DirLock, Identity, boot_id};
 use crate::storage::raft_engine_wal::RaftEngineWal;
-use crate::storage::replicas_started::ReplicasStarted;
 use crate::storage::sled_wal::SledWal;
 use crate::storage::wal::{self, FlushMode, Wal};
 use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
 use crate::transport::tonic_peer::TonicTransport;
+use crate::types::NodeId;
 use crate::types::clock::{SharedClock, SystemClock};
 use crate::types::metrics::Metrics;
-use crate::types::{GroupId, LogKey, NodeId};
 
 /// Transport, disks, clock and identity of a node.
 #[derive(Clone, Debug)]
@@ -39,8 +38,6 @@ pub struct Environment {
     pub store_id: u128,
     /// Starts of this store so far, this one included.
     pub incarnation: u64,
-    /// True if the shards' logs survived the last stop.
-    pub logs_survive: bool,
     /// Random: a new cluster draws its hash seeds from it.
     pub seed: u64,
     /// Random, new at every start: the node's own request ids (INV-6).
@@ -52,7 +49,7 @@ pub struct Environment {
 /// What the real environment holds besides: released when the node has stopped.
 #[derive(Debug)]
 pub struct DataDir {
-    pub(super) identity: Arc<Identity>,
+    identity: Arc<Identity>,
     storage: Arc<NodeStorage>,
     /// Keeps other processes out.
     _lock: DirLock,
@@ -99,10 +96,6 @@ impl Environment {
             Some(mode) => Some(open("wal", mode)?),
             None => None,
         };
-        if let Some(slot) = &shard_wal {
-            note_missing_logs(&identity, &disk, dir, slot.get()?.as_ref())?;
-        }
-        let logs_survive = shard_wal.is_some() && !identity.loss_untold();
         let node = NodeId(config.node.id);
         let transport = TonicTransport::new(node, Arc::clone(&metrics), peer_options(config));
         let identity = Arc::new(identity);
@@ -122,36 +115,12 @@ impl Environment {
             founders: Arc::new(FoundersFile::new(dir)),
             store_id: identity.store_id,
             incarnation: identity.incarnation,
-            logs_survive,
             seed: rand::random(),
             session_seed: rand::random(),
             metrics,
         };
         Ok((environment, DataDir { identity, storage, _lock: lock }))
     }
-}
-
-/// A replica that ran here and has no log (the store was damaged and moved aside, or somebody
-/// removed it) is lost: remembered until the cluster knows, and then no more. The cluster takes a
-/// loss as that of every replica placed on this node.
-fn note_missing_logs(
-    identity: &Identity,
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    wal: &dyn Wal,
-) -> anyhow::Result<()> {
-    let present = wal.keys()?.into_iter().collect();
-    let mut started = ReplicasStarted::open(Arc::clone(disk), dir)?;
-    let mut missing = started.newly_lost(&present);
-    missing.retain(|key| key.group != GroupId::CONTROLLER);
-    if !missing.is_empty() {
-        let names: Vec<String> = missing.iter().map(LogKey::to_string).collect();
-        tracing::error!(missing = ?names, "replicas that ran here have no log any more");
-        // In this order: a crash in between notes it again.
-        identity.note_loss()?;
-        started.note_lost(&missing)?;
-    }
-    Ok(())
 }
 
 /// Opens the log store `name` in `dir`, and keeps how to open it again.
@@ -217,8 +186,8 @@ mod tests {
         for (start, engine) in engines.into_iter().enumerate() {
             config.wal.engine = engine;
             match Environment::open(&config) {
-                Ok((environment, data)) => {
-                    assert_eq!((engine, environment.logs_survive), (WalEngine::RaftEngine, true));
+                Ok((_, data)) => {
+                    assert_eq!(engine, WalEngine::RaftEngine);
                     data.close().unwrap();
                 }
                 Err(error) => {

@@ -26,7 +26,7 @@ use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
 use crate::types::clock::SharedClock;
 use crate::types::metrics::Metrics;
-use crate::types::{Error, GroupId, LogKey, NodeId, Reason, ShardId, Slot};
+use crate::types::{Error, GroupId, LogKey, NodeId, Reason, ReplicaId, ShardId, Slot};
 
 /// Replicas of one node.
 pub struct Host {
@@ -102,6 +102,11 @@ impl Host {
         self.storage.shard_wal.is_some()
     }
 
+    /// Replicas of shards that ran here and whose logs are gone, as the cluster must be told.
+    pub(super) fn lost_before(&self) -> Vec<ReplicaId> {
+        self.started.lock().lost().map(|key| key.replica).collect()
+    }
+
     pub(super) async fn ran_before(&self, key: LogKey) -> bool {
         let started = Arc::clone(&self.started);
         self.shard_files.offload(move || started.lock().contains(key)).await
@@ -141,9 +146,8 @@ impl Host {
         if ran_before && !durable {
             return Err(self.log_lost(key, "its log was in memory".to_owned()));
         }
-        if !durable {
-            // Nothing of it survives a stop: from here on it has run.
-            self.remember_started(key, &storage).await?;
+        if self.started.lock().is_lost(key) {
+            return Err(self.log_lost(key, "its log was gone at the last start".to_owned()));
         }
         let machine = MachineConfig {
             bytes_max: start.bytes_max,
@@ -154,9 +158,9 @@ impl Host {
         let clock = Arc::clone(&self.clock);
         let group = ShardGroup::start(key, self.node, machine, ran_before, deps, clock).await;
         let group = group.map_err(|error| self.start_error(key, &error, &storage))?;
-        if !ran_before && durable {
-            // The log holds a mark by now, so an empty one can be told from a lost one. Nobody has
-            // spoken to the replica yet: frames find it only in the registry.
+        if !ran_before {
+            // A durable log holds a mark by now, so an empty one can be told from a lost one. Nobody
+            // has spoken to the replica yet: frames find it only in the registry.
             if let Err(error) = self.remember_started(key, &storage).await {
                 group.shutdown().await;
                 return Err(error.into());

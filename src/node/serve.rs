@@ -12,11 +12,10 @@ use super::core::{Node, StopTimes};
 use super::environment::{DataDir, Environment};
 use super::settings::{front_limits, peer_options, resp_options, settings};
 use crate::config::Config;
-use crate::controller::Standing;
 use crate::front::{DoorHandle, serve_grpc, serve_http, serve_resp};
 use crate::service::Execute;
 use crate::transport::server;
-use crate::types::{NodeId, task};
+use crate::types::NodeId;
 
 /// A node whose doors are open.
 pub struct Served {
@@ -45,7 +44,6 @@ pub async fn start(config: &Config) -> anyhow::Result<Served> {
     let resp = bind("listen.resp", listen.resp).await?;
     let metrics = Arc::clone(&environment.metrics);
     let node = Node::start(settings(config), environment).await?;
-    tell_loss(&node, &data);
     let (doors_cancel, peers_cancel) = (CancellationToken::new(), CancellationToken::new());
     let id = NodeId(config.node.id);
     let (handler, options, cancel) = (node.handler(), peer_options(config), peers_cancel.clone());
@@ -115,26 +113,6 @@ impl Served {
         let data = self.data;
         tokio::task::spawn_blocking(move || data.close()).await?
     }
-}
-
-/// Once the cluster has taken note that this store's replicas are lost, the store may forget it.
-fn tell_loss(node: &Node, data: &DataDir) {
-    let mut standing = node.controller().standing();
-    let identity = Arc::clone(&data.identity);
-    if !identity.loss_untold() {
-        return;
-    }
-    task::spawn("tell loss", async move {
-        let registered = |s: &Standing| matches!(s, Standing::Registered { .. });
-        if standing.wait_for(registered).await.is_err() {
-            // The node stopped before it could tell: the next life will.
-            return;
-        }
-        let told = tokio::task::spawn_blocking(move || identity.loss_told()).await;
-        if let Ok(Err(error)) = told {
-            tracing::warn!(%error, "the store still remembers a loss that the cluster knows");
-        }
-    });
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -311,7 +311,7 @@ impl NodeStorage {
     fn remember_loss(&self) -> Result<(), String> {
         const RESTART: &str = "acknowledged writes that were not flushed may be lost: restart the \
             node, so that its replicas come back under new ids";
-        if let Some(identity) = self.identity.as_ref().filter(|identity| !identity.loss_untold()) {
+        if let Some(identity) = self.identity.as_ref().filter(|identity| !identity.loss_unnoted()) {
             identity
                 .note_loss()
                 .map_err(|error| format!("{RESTART} (and it is not noted: {error})"))?;

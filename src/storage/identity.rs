@@ -13,7 +13,7 @@ use crate::types::wire::{self, get_bytes, get_u8, get_u64, put_bytes};
 
 /// Of the directory as a whole: it changes also where what a logged entry does has changed, for a replica
 /// that applies old entries anew would differ from one that had applied them (INV-3).
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 const FILE: &str = "identity";
 /// Longest identity file, bytes.
 const BYTES_MAX: u64 = 4096;
@@ -90,8 +90,8 @@ pub struct Previous {
     pub clean: bool,
     /// It acknowledged before flushing (`wal-async`).
     pub unflushed: bool,
-    /// It knew of lost writes that the cluster had not been told of.
-    pub loss_untold: bool,
+    /// It knew of lost writes, and had not noted yet which replicas they belonged to.
+    pub loss_unnoted: bool,
 }
 
 impl Previous {
@@ -122,14 +122,15 @@ pub struct Identity {
     boot_id: Option<String>,
     /// Writes are acknowledged before they are flushed.
     unflushed: bool,
-    /// Writes were lost, and the cluster has not been told yet: kept over restarts until it has.
-    loss_untold: AtomicBool,
+    /// Writes were lost, and it is not noted yet whose (`ReplicasStarted`): kept over restarts until it
+    /// is.
+    loss_unnoted: AtomicBool,
 }
 
 /// Bits of the state byte.
 const CLEAN: u8 = 1;
 const UNFLUSHED: u8 = 2;
-const LOSS_UNTOLD: u8 = 4;
+const LOSS_UNNOTED: u8 = 4;
 
 pub(super) fn encode(
     store_id: u128,
@@ -165,7 +166,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<(u128, u64, Previous), wire::Erro
         boot_id,
         clean: state & CLEAN != 0,
         unflushed: state & UNFLUSHED != 0,
-        loss_untold: state & LOSS_UNTOLD != 0,
+        loss_unnoted: state & LOSS_UNNOTED != 0,
     };
     Ok((u128::from(high) << 64 | u128::from(low), incarnation, previous))
 }
@@ -193,9 +194,9 @@ impl Identity {
         };
         let incarnation = starts + 1;
         let lost = previous.as_ref().is_some_and(|p| {
-            p.loss_untold || (p.unflushed && p.lost_unflushed(boot_id.as_deref()))
+            p.loss_unnoted || (p.unflushed && p.lost_unflushed(boot_id.as_deref()))
         });
-        let loss_untold = AtomicBool::new(lost);
+        let loss_unnoted = AtomicBool::new(lost);
         let identity = Identity {
             disk,
             path,
@@ -204,7 +205,7 @@ impl Identity {
             previous,
             boot_id,
             unflushed,
-            loss_untold,
+            loss_unnoted,
         };
         identity.write(false)?;
         Ok(identity)
@@ -215,8 +216,8 @@ impl Identity {
         if self.unflushed {
             state |= UNFLUSHED;
         }
-        if self.loss_untold.load(Ordering::Acquire) {
-            state |= LOSS_UNTOLD;
+        if self.loss_unnoted.load(Ordering::Acquire) {
+            state |= LOSS_UNNOTED;
         }
         let bytes = encode(self.store_id, self.incarnation, self.boot_id.as_deref(), state);
         Ok(disk::replace(self.disk.as_ref(), &self.path, &bytes)?)
@@ -243,22 +244,22 @@ impl Identity {
         self.write(true)
     }
 
-    /// Whether acknowledged writes are lost that the cluster has not been told of: at this start,
-    /// or at an earlier one that ended before it could tell.
-    pub fn loss_untold(&self) -> bool {
-        self.loss_untold.load(Ordering::Acquire)
+    /// Whether acknowledged writes of every replica here may be lost, and it is not noted yet replica by
+    /// replica: since this start, or since an earlier one that ended before it could.
+    pub fn loss_unnoted(&self) -> bool {
+        self.loss_unnoted.load(Ordering::Acquire)
     }
 
-    /// Writes are lost (a damaged log was moved aside): remembered durably until it is told.
+    /// Writes of every replica here may be lost: remembered durably until it is noted whose.
     pub fn note_loss(&self) -> Result<(), Error> {
-        let before = self.loss_untold.swap(true, Ordering::AcqRel);
+        let before = self.loss_unnoted.swap(true, Ordering::AcqRel);
         // What is not on the disk is not remembered: whoever asks again must not find it done.
-        self.write(false).inspect_err(|_| self.loss_untold.store(before, Ordering::Release))
+        self.write(false).inspect_err(|_| self.loss_unnoted.store(before, Ordering::Release))
     }
 
-    /// The cluster knows that this store's replicas are lost.
-    pub fn loss_told(&self) -> Result<(), Error> {
-        if !self.loss_untold.swap(false, Ordering::AcqRel) {
+    /// `ReplicasStarted` names the replicas, durably, before any other starts here.
+    pub fn loss_noted(&self) -> Result<(), Error> {
+        if !self.loss_unnoted.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         self.write(false)

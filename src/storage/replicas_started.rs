@@ -30,7 +30,8 @@ pub struct ReplicasStarted {
 pub(super) struct Sets {
     /// Every replica that started here.
     pub(super) started: BTreeSet<LogKey>,
-    /// Those of them whose loss was noted: it counts once, not at each start of the node.
+    /// Those of them whose logs are gone. Told to the cluster at each registration, which changes
+    /// nothing once it knows; forgotten when no table places them here.
     /// Invariant: a subset of `started`.
     pub(super) lost: BTreeSet<LogKey>,
 }
@@ -100,17 +101,28 @@ impl ReplicasStarted {
         self.sets.started.iter().copied()
     }
 
-    /// Those that have no log among `present` and whose loss was not noted before.
-    pub fn newly_lost(&self, present: &BTreeSet<LogKey>) -> Vec<LogKey> {
-        let Sets { started, lost } = &self.sets;
-        started
-            .iter()
-            .filter(|key| !present.contains(key) && !lost.contains(key))
-            .copied()
-            .collect()
+    /// Whether the log of `key` is gone: it must never run here again.
+    pub fn is_lost(&self, key: LogKey) -> bool {
+        self.sets.lost.contains(&key)
     }
 
-    /// Remembers, durably, that the loss of `keys` was noted.
+    /// Replicas of shards whose logs are gone, in order.
+    pub fn lost(&self) -> impl Iterator<Item = LogKey> + '_ {
+        self.sets.lost.iter().copied()
+    }
+
+    /// Notes, durably, which replicas of shards have no log among `present`: call it once, before any
+    /// replica starts. Those newly lost.
+    pub fn take_stock(&mut self, present: &BTreeSet<LogKey>) -> Result<Vec<LogKey>, Error> {
+        let Sets { started, lost } = &self.sets;
+        let shards = started.iter().filter(|key| key.group != GroupId::CONTROLLER);
+        let missing = shards.filter(|key| !present.contains(key) && !lost.contains(key));
+        let missing: Vec<LogKey> = missing.copied().collect();
+        self.note_lost(&missing)?;
+        Ok(missing)
+    }
+
+    /// Notes, durably, that the logs of `keys` are gone.
     pub fn note_lost(&mut self, keys: &[LogKey]) -> Result<(), Error> {
         let mut sets = self.sets.clone();
         sets.lost.extend(keys.iter().filter(|key| sets.started.contains(key)));
@@ -164,12 +176,21 @@ mod tests {
             assert!(started.insert(key(1, replica)).unwrap());
         }
         let present = BTreeSet::from([key(1, 2), key(1, 3)]);
-        assert_eq!(open().newly_lost(&present), [key(1, 1)]);
-        started.note_lost(&[key(1, 1)]).unwrap();
-        assert_eq!(open().newly_lost(&present), []);
-        assert!(open().contains(key(1, 1)), "it must never start again");
-        assert_eq!(open().newly_lost(&BTreeSet::from([key(1, 3)])), [key(1, 2)]);
+        started = open();
+        assert_eq!(started.take_stock(&present).unwrap(), [key(1, 1)]);
+        started = open();
+        assert_eq!(started.take_stock(&present).unwrap(), []);
+        assert!(started.is_lost(key(1, 1)) && started.contains(key(1, 1)), "never again");
+        // What starts from here on is not among the lost ones, and those go on being told.
+        assert!(started.insert(key(1, 9)).unwrap());
+        assert_eq!(open().lost().collect::<Vec<_>>(), [key(1, 1)]);
+        started = open();
+        assert_eq!(
+            started.take_stock(&BTreeSet::from([key(1, 3), key(1, 9)])).unwrap(),
+            [key(1, 2)]
+        );
         started.remove(key(1, 1)).unwrap();
+        started.remove(key(1, 9)).unwrap();
         assert_eq!(open().keys().collect::<Vec<_>>(), [key(1, 2), key(1, 3)]);
     }
 

@@ -171,23 +171,23 @@ fn a_store_keeps_its_name_counts_its_starts_and_knows_how_it_stopped() {
     };
     let first = start("boot-1", 7 << 70);
     assert_eq!((first.store_id, first.incarnation), (7 << 70, 1));
-    assert!(first.previous.is_none() && !first.loss_untold());
+    assert!(first.previous.is_none() && !first.loss_unnoted());
     let second = start("boot-1", 8);
     assert_eq!((second.store_id, second.incarnation), (7 << 70, 2));
-    assert!(!second.loss_untold(), "only the process crashed");
+    assert!(!second.loss_unnoted(), "only the process crashed");
     disk.crash();
     let third = start("boot-2", 8);
     assert_eq!((third.store_id, third.incarnation), (7 << 70, 3));
-    assert!(third.loss_untold(), "the system went down under it");
+    assert!(third.loss_unnoted(), "the system went down under it");
     let fourth = start("boot-2", 8);
-    assert!(fourth.loss_untold(), "a life that could not tell does not make it good");
+    assert!(fourth.loss_unnoted(), "a life that could not note it does not make it good");
     fourth.mark_clean().unwrap();
     let fifth = start("boot-2", 8);
-    assert!(fifth.loss_untold(), "nor does a clean stop");
-    fifth.loss_told().unwrap();
+    assert!(fifth.loss_unnoted(), "nor does a clean stop");
+    fifth.loss_noted().unwrap();
     fifth.mark_clean().unwrap();
     let sixth = start("boot-3", 8);
-    assert!(sixth.previous.as_ref().unwrap().clean && !sixth.loss_untold());
+    assert!(sixth.previous.as_ref().unwrap().clean && !sixth.loss_unnoted());
     disk.corrupt(Path::new("/d/identity"), |bytes| bytes[9] ^= 1).unwrap();
     let error = Identity::start(simulated(&disk), Path::new("/d"), None, true, || 9).unwrap_err();
     assert!(matches!(error, identity::Error::Damaged { .. }), "{error}");
@@ -200,7 +200,7 @@ fn a_store_keeps_its_name_counts_its_starts_and_knows_how_it_stopped() {
     };
     disk.corrupt(Path::new("/d/identity"), reseal).unwrap();
     let error = Identity::start(simulated(&disk), Path::new("/d"), None, true, || 9).unwrap_err();
-    assert!(matches!(error, identity::Error::Format { format: 1, expected: 2, .. }), "{error}");
+    assert!(matches!(error, identity::Error::Format { format: 1, expected: 3, .. }), "{error}");
     assert!(error.to_string().contains("empty data directory"), "{error}");
 }
 

@@ -218,6 +218,10 @@ pub const REPLICAS_DEFAULT: u16 = 3;
 /// Most replicas of the controller.
 pub const CONTROLLER_REPLICAS_MAX: usize = 5;
 
+/// Replicas that one report of lost ones may name. A node holds one replica of a shard, and notes of
+/// one more that it has lost and not been told to forget.
+pub const LOST_REPORTED_MAX: usize = 4 * SHARDS_MAX as usize;
+
 const _: () = assert!(BATCH_WRITES_MAX <= GROUP_QUEUE_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= GROUP_QUEUE_BYTES_MAX);
 const _: () = assert!(BATCH_WORK_BYTES_MAX <= TRANSACTION_WORK_BYTES_MAX);

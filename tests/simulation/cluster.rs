@@ -205,7 +205,6 @@ impl Cluster {
             founders: store.founders.clone(),
             store_id: store.store_id,
             incarnation: store.incarnation,
-            logs_survive: self.plan.durable,
             seed: self.plan.seed,
             session_seed: u128::from(random.bits()) << 64 | u128::from(random.bits()),
             metrics,

@@ -113,7 +113,7 @@ fn settings(node: u64) -> ControllerSettings {
         node: NodeId(node),
         info: info(node),
         incarnation: 1,
-        logs_survive: true,
+        lost: Vec::new(),
         seeds: vec!["1".to_owned(), "2".to_owned(), "3".to_owned()],
         expected_nodes: 0,
         shards: 4,
@@ -148,7 +148,7 @@ fn command() -> ClusterCommand {
         node: NodeId(9),
         info: info(9),
         incarnation: 1,
-        logs_survive: true,
+        lost: Vec::new(),
     })
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::types::SLOTS;
+use crate::types::limits::LOST_REPORTED_MAX;
 
 fn info(store_id: u128, zone: &str) -> NodeInfo {
     NodeInfo {
@@ -16,14 +17,25 @@ fn info(store_id: u128, zone: &str) -> NodeInfo {
     }
 }
 
-fn register(node: u64, incarnation: u64, logs_survive: bool) -> ClusterCommand {
+fn register(node: u64, incarnation: u64) -> ClusterCommand {
+    register_lost(node, incarnation, &[])
+}
+
+fn register_lost(node: u64, incarnation: u64, lost: &[ReplicaId]) -> ClusterCommand {
     let info = info(u128::from(node) * 11, "");
-    ClusterCommand::RegisterNode(RegisterNode {
-        node: NodeId(node),
-        info,
-        incarnation,
-        logs_survive,
-    })
+    let lost = lost.to_vec();
+    ClusterCommand::RegisterNode(RegisterNode { node: NodeId(node), info, incarnation, lost })
+}
+
+fn report(node: u64, incarnation: u64, replicas: &[ReplicaId]) -> ClusterCommand {
+    let replicas = replicas.to_vec();
+    ClusterCommand::ReportLost(ReportLost { node: NodeId(node), incarnation, replicas })
+}
+
+/// Replicas that the table places on a node.
+fn placed_on(table: &RoutingTable, node: u64) -> Vec<ReplicaId> {
+    let all = table.shards.values().flat_map(|shard| &shard.replicas);
+    all.filter(|replica| replica.node == NodeId(node)).map(|replica| replica.replica).collect()
 }
 
 fn form(founders: u64, shards: u16, replicas: u16) -> Form {
@@ -60,7 +72,7 @@ impl Cluster {
         let mut cluster = Cluster::default();
         cluster.done(ClusterCommand::Form(form(nodes, shards, 3)));
         for node in 1..=nodes {
-            cluster.done(register(node, 1, false));
+            cluster.done(register(node, 1));
         }
         cluster
     }
@@ -73,12 +85,12 @@ fn replica_ids(table: &RoutingTable) -> Vec<ReplicaId> {
 #[test]
 fn shards_are_placed_once_when_enough_nodes_are_known() {
     let mut cluster = Cluster::default();
-    assert_eq!(cluster.apply(register(1, 1, true)), ClusterReply::NotFormed);
+    assert_eq!(cluster.apply(register(1, 1)), ClusterReply::NotFormed);
     cluster.done(ClusterCommand::Form(form(3, 16, 3)));
-    cluster.done(register(3, 1, true));
-    cluster.done(register(1, 1, true));
+    cluster.done(register(3, 1));
+    cluster.done(register(1, 1));
     assert!(cluster.machine.table().slots.is_empty(), "one node is missing");
-    cluster.done(register(2, 1, true));
+    cluster.done(register(2, 1));
 
     let table = cluster.machine.table();
     assert_eq!(table.slots.len(), usize::from(SLOTS));
@@ -92,7 +104,7 @@ fn shards_are_placed_once_when_enough_nodes_are_known() {
     assert_eq!(seeds.len(), 16);
 
     cluster.done(ClusterCommand::Form(form(3, 8, 1)));
-    cluster.done(register(4, 1, true));
+    cluster.done(register(4, 1));
     let later = cluster.machine.table();
     assert_eq!((&later.shards, &later.slots), (&table.shards, &table.slots));
     assert_eq!(later.epoch.0, table.epoch.0 + 1);
@@ -112,7 +124,7 @@ fn what_changes_nothing_keeps_the_epoch() {
     let epoch = cluster.machine.table().epoch;
     let digest = |c: &Cluster| (c.machine.table(), c.machine.state.next_replica);
     let before = digest(&cluster);
-    for command in [register(2, 1, false), ClusterCommand::Form(form(3, 4, 3))] {
+    for command in [register(2, 1), ClusterCommand::Form(form(3, 4, 3))] {
         assert_eq!(cluster.apply(command), ClusterReply::Done { epoch });
         assert_eq!(digest(&cluster), before);
     }
@@ -127,12 +139,12 @@ fn another_store_under_a_known_node_id_is_refused() {
             node: NodeId(node),
             info: info(1234, ""),
             incarnation,
-            logs_survive: true,
+            lost: Vec::new(),
         })
     };
     // A founder's store is known before it registers.
     assert_eq!(cluster.apply(wrong(2, 1)), ClusterReply::StoreConflict { known: 22 });
-    cluster.done(register(4, 1, true));
+    cluster.done(register(4, 1));
     assert_eq!(cluster.apply(wrong(4, 2)), ClusterReply::StoreConflict { known: 44 });
     assert_eq!(cluster.machine.table().nodes[&NodeId(4)].store_id, 44);
 }
@@ -140,8 +152,8 @@ fn another_store_under_a_known_node_id_is_refused() {
 #[test]
 fn a_late_command_of_an_earlier_life_is_refused() {
     let mut cluster = Cluster::formed(3, 4);
-    cluster.done(register(1, 7, true));
-    assert_eq!(cluster.apply(register(1, 6, true)), ClusterReply::Superseded { incarnation: 7 });
+    cluster.done(register(1, 7));
+    assert_eq!(cluster.apply(register(1, 6)), ClusterReply::Superseded { incarnation: 7 });
 }
 
 #[test]
@@ -166,8 +178,8 @@ fn bad_settings_are_refused_with_the_field() {
     let mut cluster = Cluster::formed(3, 4);
     let reply = cluster.apply(ClusterCommand::Form(Form { cluster_id: 1, ..form(3, 4, 3) }));
     assert_eq!(reply, ClusterReply::OtherCluster { cluster_id: 99 });
-    assert!(matches!(cluster.apply(register(0, 1, true)), ClusterReply::Invalid { .. }));
-    let huge = register(NODE_ID_MAX + 1, 1, true);
+    assert!(matches!(cluster.apply(register(0, 1)), ClusterReply::Invalid { .. }));
+    let huge = register(NODE_ID_MAX + 1, 1);
     assert!(matches!(cluster.apply(huge), ClusterReply::Invalid { .. }));
 }
 
@@ -176,12 +188,12 @@ fn a_lost_minority_keeps_its_generation_and_a_lost_majority_starts_a_new_one() {
     let mut cluster = Cluster::formed(3, 4);
     let first = cluster.machine.table();
 
-    cluster.done(register(1, 2, false));
+    cluster.done(register_lost(1, 2, &placed_on(&first, 1)));
     let minority = cluster.machine.table();
     assert_eq!(minority.shards, first.shards);
     assert_eq!(minority.lost.len(), 4, "one replica of each shard");
 
-    cluster.done(register(2, 2, false));
+    cluster.done(report(2, 1, &placed_on(&first, 2)));
     let majority = cluster.machine.table();
     assert!(majority.lost.is_empty());
     let old: BTreeSet<ReplicaId> = replica_ids(&first).into_iter().collect();
@@ -193,13 +205,59 @@ fn a_lost_minority_keeps_its_generation_and_a_lost_majority_starts_a_new_one() {
     assert_eq!(majority.slots, first.slots);
 }
 
+/// Three nodes in memory, killed together and started again one after the other.
+#[test]
+fn the_third_node_to_come_back_does_not_lose_the_replicas_it_never_ran() {
+    let mut cluster = Cluster::formed(3, 4);
+    let first = cluster.machine.table();
+    for node in 1..=3 {
+        cluster.done(register_lost(node, 2, &placed_on(&first, node)));
+    }
+    let table = cluster.machine.table();
+    assert!(table.shards.values().all(|shard| shard.generation == Generation(2)));
+    assert_eq!(table.lost, BTreeSet::new(), "three replicas of every shard may run");
+    // A retry, or a late copy, of what was said before the new ones ran changes nothing.
+    for node in 1..=3 {
+        cluster.done(register_lost(node, 2, &placed_on(&first, node)));
+        cluster.done(report(node, 2, &placed_on(&first, node)));
+    }
+    assert_eq!(cluster.machine.table(), table);
+}
+
+#[test]
+fn a_report_of_lost_replicas_counts_once_and_whoever_makes_it() {
+    let mut cluster = Cluster::default();
+    assert_eq!(cluster.apply(report(1, 1, &[])), ClusterReply::NotFormed);
+    let mut cluster = Cluster::formed(3, 4);
+    let first = cluster.machine.table();
+    // The leader on node 1 tells of a follower on node 3.
+    let one = placed_on(&first, 3)[..1].to_vec();
+    cluster.done(report(1, 1, &one));
+    let told = cluster.machine.table();
+    assert_eq!(told.lost, one.iter().copied().collect());
+    assert_eq!(told.shards, first.shards);
+    for again in [report(2, 1, &one), report(1, 1, &one), register_lost(3, 2, &one)] {
+        cluster.done(again);
+        assert_eq!(cluster.machine.table(), told);
+    }
+    assert_eq!(cluster.apply(report(3, 1, &one)), ClusterReply::Superseded { incarnation: 2 });
+    let invalid = |reply| matches!(reply, ClusterReply::Invalid { .. });
+    assert!(invalid(cluster.apply(report(9, 1, &one))), "nobody knows node 9");
+    assert!(invalid(cluster.apply(report(1, 1, &[ReplicaId(9_999)]))), "never given");
+    assert!(invalid(cluster.apply(register_lost(1, 2, &[ReplicaId(9_999)]))), "never given");
+    let many = vec![ReplicaId(7); LOST_REPORTED_MAX + 1];
+    assert!(invalid(cluster.apply(report(1, 1, &many))));
+    assert!(invalid(cluster.apply(register_lost(1, 2, &many))));
+    assert_eq!(cluster.machine.table(), told);
+}
+
 #[test]
 fn a_node_whose_logs_survive_loses_nothing() {
     let mut cluster = Cluster::formed(3, 4);
     let before = cluster.machine.table();
     for incarnation in 2..5 {
         for node in 1..=3 {
-            cluster.done(register(node, incarnation, true));
+            cluster.done(register(node, incarnation));
         }
     }
     assert_eq!(cluster.machine.table(), before);
@@ -223,9 +281,15 @@ fn snapshots_round_trip_and_damage_is_an_error() {
     assert!(ClusterMachine::decode_snapshot(&other).is_err());
 }
 
+/// Some of the ids that are given to replicas.
+fn lost() -> impl Strategy<Value = Vec<ReplicaId>> {
+    proptest::collection::vec((1u64..40).prop_map(ReplicaId), 0..12)
+}
+
 fn any_command() -> impl Strategy<Value = ClusterCommand> {
     prop_oneof![
-        (1u64..7, 1u64..4, any::<bool>()).prop_map(|(n, i, s)| register(n, i, s)),
+        (1u64..7, 1u64..4, lost()).prop_map(|(n, i, lost)| register_lost(n, i, &lost)),
+        (1u64..7, 1u64..4, lost()).prop_map(|(n, i, lost)| report(n, i, &lost)),
         (1u64..6, 1u16..8, 1u16..5).prop_map(|(f, s, r)| ClusterCommand::Form(form(f, s, r))),
     ]
 }

@@ -9,12 +9,14 @@ use raftcache::controller::founders::Founders;
 use raftcache::controller::messages::{
     ControlAnswer, ControlRequest, Hello, TableAnswer, TableRequest, decode, encode,
 };
-use raftcache::core::cluster::{ClusterCommand, ClusterMachine, Form, Founder, RegisterNode};
+use raftcache::core::cluster::{
+    ClusterCommand, ClusterMachine, Form, Founder, RegisterNode, ReportLost,
+};
 use raftcache::core::reply_record::{get_answer, get_found, get_reply, put_reply};
 use raftcache::core::table::NodeInfo;
 use raftcache::raft::fuzzing;
 use raftcache::types::{
-    Answer, Consistency, Freshness, GetOrLease, Leased, NodeId, Reply, RoutingEpoch,
+    Answer, Consistency, Freshness, GetOrLease, Leased, NodeId, ReplicaId, Reply, RoutingEpoch,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -94,9 +96,9 @@ fn info() -> NodeInfo {
     }
 }
 
-fn cluster_commands() -> [ClusterCommand; 2] {
+fn cluster_commands() -> [ClusterCommand; 3] {
     let node = NodeId(300);
-    let register = RegisterNode { node, info: info(), incarnation: 2, logs_survive: true };
+    let register = RegisterNode { node, info: info(), incarnation: 2, lost: Vec::new() };
     let form = Form {
         cluster_id: u128::MAX / 5,
         founders: vec![Founder { node, store_id: 9 }],
@@ -106,7 +108,12 @@ fn cluster_commands() -> [ClusterCommand; 2] {
         bytes_max: 1 << 26,
         seed: 7,
     };
-    [ClusterCommand::Form(form), ClusterCommand::RegisterNode(register)]
+    let report = ReportLost { node, incarnation: 2, replicas: vec![ReplicaId(300)] };
+    [
+        ClusterCommand::Form(form),
+        ClusterCommand::RegisterNode(register),
+        ClusterCommand::ReportLost(report),
+    ]
 }
 
 /// A message that is understood is understood the same way again.
