@@ -41,6 +41,9 @@ pub struct Args {
     /// Logical bytes a shard may hold
     #[arg(long, value_name = "BYTES", default_value_t = limits::SHARD_BYTES_MAX_DEFAULT)]
     shard_bytes_max: u64,
+    /// Start in memory on directories that hold logs: these are moved to their subdirectory set-aside
+    #[arg(long)]
+    discard_logs: bool,
     /// Which log lines, for example info,raftcache::raft=debug
     #[arg(long, value_name = "DIRECTIVES", default_value = "info,openraft=error")]
     log_filter: String,
@@ -87,6 +90,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         resp_port: args.resp_port,
         peer_port: args.peer_port,
         shard_bytes_max: args.shard_bytes_max,
+        discard_logs: args.discard_logs,
     };
     let configs = options.configs()?;
     let log = Log { filter: args.log_filter, ..Log::default() };

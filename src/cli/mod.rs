@@ -5,6 +5,7 @@ mod client;
 mod dev;
 mod serve;
 mod signals;
+mod store;
 mod wiring;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Set(client::SetArgs),
     /// Delete a key. Exit code 1 if it was not there.
     Del(client::DelArgs),
+    /// Show what a data directory holds.
+    Store(store::Args),
     /// Put load on a running cluster and measure it.
     Bench(bench::Args),
 }
@@ -50,6 +53,7 @@ impl Cli {
             Command::Get(args) => client::get(args),
             Command::Set(args) => client::set(args),
             Command::Del(args) => client::del(args),
+            Command::Store(args) => store::run(args),
             Command::Bench(args) => bench::run(args),
         }
     }

@@ -56,6 +56,9 @@ pub struct Args {
     /// memory, wal or wal-async
     #[arg(long, value_name = "MODE")]
     durability: Option<String>,
+    /// Start in memory on a directory that holds logs: these are moved to its subdirectory set-aside
+    #[arg(long)]
+    discard_logs: bool,
     /// auto, human or json
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -102,7 +105,12 @@ impl Args {
             key: key.clone(),
             value: value.clone(),
         });
-        named.chain(set).collect()
+        let discard = self.discard_logs.then(|| Override {
+            flag: "--discard-logs".to_owned(),
+            key: "wal.discard_logs".to_owned(),
+            value: "true".to_owned(),
+        });
+        named.chain(discard).chain(set).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::{Cluster, Config, Durability, Listen, Node, Problem};
+use super::{Cluster, Config, Durability, Listen, Node, Problem, Wal};
 use crate::types::limits;
 
 /// What `raftcache dev` may be asked for.
@@ -27,6 +27,8 @@ pub struct DevOptions {
     pub peer_port: u16,
     /// Logical bytes a shard may hold.
     pub shard_bytes_max: u64,
+    /// Whether logs that `durability` would not use are moved aside.
+    pub discard_logs: bool,
 }
 
 impl DevOptions {
@@ -42,6 +44,7 @@ impl DevOptions {
             resp_port: 7001,
             peer_port: 9001,
             shard_bytes_max: limits::SHARD_BYTES_MAX_DEFAULT,
+            discard_logs: false,
         }
     }
 
@@ -98,6 +101,7 @@ impl DevOptions {
                 shard_bytes_max: self.shard_bytes_max,
             },
             durability: self.durability,
+            wal: Wal { discard_logs: self.discard_logs, ..Wal::default() },
             ..Config::default()
         }
     }

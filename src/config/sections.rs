@@ -22,7 +22,7 @@ pub struct Config {
     pub advertise: Addresses,
     /// The cluster it belongs to. Must be the same on every node when the cluster forms.
     pub cluster: Cluster,
-    /// What an acknowledged write has survived. Default `memory`.
+    /// What an acknowledged write has survived. Default `wal`.
     pub durability: Durability,
     /// The write-ahead log, where there is one.
     pub wal: Wal,
@@ -138,9 +138,9 @@ impl Default for Cluster {
 pub enum Durability {
     /// In the memory of a majority. A node that restarts does not take its replicas back yet; a
     /// shard whose majority restarted starts again empty, in a new generation.
-    #[default]
     Memory,
     /// Flushed to the disks of a majority before it is acknowledged.
+    #[default]
     Wal,
     /// Written by a majority, flushed every `wal.flush_interval_ms`: survives a crash of the
     /// process, not of the operating system.
@@ -160,6 +160,15 @@ pub struct Wal {
     /// node hands its leaderships over, and refuses writes where it could not. 0 looks at nothing.
     /// Default 64 MiB.
     pub reserve_bytes: u64,
+    /// Start in durability `memory` on a data directory that holds logs, which are then moved to its
+    /// subdirectory `set-aside` and served no more. Without it the node refuses to start. Default false.
+    pub discard_logs: bool,
+    /// Replicas that the cluster has taken off this node and whose logs and snapshots it keeps, 1..=4096.
+    /// Past it the oldest are deleted. Default 64.
+    pub set_aside_replicas_max: usize,
+    /// Whole stores in the subdirectory `set-aside`, damaged ones and those of `wal.discard_logs`, 1..=64.
+    /// Past it the oldest are deleted. Default 4.
+    pub set_aside_stores_max: usize,
 }
 
 impl Default for Wal {
@@ -168,6 +177,9 @@ impl Default for Wal {
             engine: WalEngine::Sled,
             flush_interval_ms: 50,
             reserve_bytes: limits::WAL_RESERVE_BYTES_DEFAULT,
+            discard_logs: false,
+            set_aside_replicas_max: limits::SET_ASIDE_REPLICAS_DEFAULT,
+            set_aside_stores_max: limits::SET_ASIDE_STORES_DEFAULT,
         }
     }
 }
@@ -334,6 +346,7 @@ impl Config {
                 shard_bytes_max: 4 * 1024 * 1024,
                 ..Cluster::default()
             },
+            durability: Durability::Memory,
             raft: Raft {
                 heartbeat_ms: 50,
                 election_ms_min: 250,

@@ -94,7 +94,7 @@ fn environment_takes_numbers_for_text_lists_and_our_names_only() {
     let mut environment = lone_node();
     environment.extend(env(&[
         ("RAFTCACHE_NODE__ZONE", "1"),
-        ("RAFTCACHE_DURABILITY", "wal"),
+        ("RAFTCACHE_DURABILITY", "memory"),
         ("RAFTCACHE_CLUSTER__SEEDS", "[\"a:1\", \"[::1]:2\"]"),
         ("RAFTCACHE_RAFT__PRE_VOTE", "false"),
         // Set by Kubernetes for a service of this name; not ours.
@@ -104,7 +104,7 @@ fn environment_takes_numbers_for_text_lists_and_our_names_only() {
     ]));
     let config = load(&Sources { env: environment, ..Sources::default() }).unwrap().config;
     assert_eq!(config.node.zone, "1");
-    assert_eq!(config.durability, Durability::Wal);
+    assert_eq!((config.durability, Durability::default()), (Durability::Memory, Durability::Wal));
     assert_eq!(config.cluster.seeds, ["a:1", "[::1]:2"]);
     assert!(!config.raft.pre_vote);
 }

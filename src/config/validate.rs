@@ -348,6 +348,9 @@ impl Config {
     fn check_rest(&self, check: &mut Check) {
         check.range("wal.flush_interval_ms", self.wal.flush_interval_ms, 1..=10_000);
         check.range("wal.reserve_bytes", self.wal.reserve_bytes, 0..=1 << 40);
+        let (replicas, stores) = (self.wal.set_aside_replicas_max, self.wal.set_aside_stores_max);
+        check.range_usize("wal.set_aside_replicas_max", replicas, 1..=4096);
+        check.range_usize("wal.set_aside_stores_max", stores, 1..=64);
         check.range_usize("runtime.worker_threads", self.runtime.worker_threads, 0..=1024);
         check.range("shutdown.unready_ms", self.shutdown.unready_ms, 0..=60_000);
         check.range("shutdown.hand_over_ms", self.shutdown.hand_over_ms, 0..=60_000);

@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout_at;
 
+use super::founders::Founders;
 use super::handle::{ATTEMPT, Controller, propose_here};
 use super::messages::{
     ControlAnswer, ControlRequest, Hello, TableAnswer, TableRequest, decode, encode,
 };
 use crate::core::table::RoutingTable;
-use crate::transport::{FrameKind, Refusal};
+use crate::transport::{FrameKind, Refusal, other_cluster};
 use crate::types::clock::now;
 use crate::types::{Error, NodeId, Outcome, Reason};
 
@@ -42,7 +43,12 @@ impl Controller {
     }
 
     fn on_hello(&self, hello: &Hello) -> Result<Bytes, Refusal> {
-        self.check_hello(hello)?;
+        check_founders(hello)?;
+        if let Some(theirs) = self.foreign(hello) {
+            // It hears whose node this is, and no more is done with it.
+            self.tell_foreign(hello, theirs);
+            return Ok(encode(&self.hello()));
+        }
         self.inner.formation.lock().called(hello);
         // Persist, then reply: who told us may rely on it that we will not forget.
         self.adopt(false);
@@ -51,22 +57,20 @@ impl Controller {
         Ok(encode(&self.hello()))
     }
 
-    /// Refuses what cannot be true and what belongs to another cluster.
-    pub(super) fn check_hello(&self, hello: &Hello) -> Result<(), Refusal> {
-        let Some(theirs) = &hello.founders else { return Ok(()) };
-        if !theirs.is_valid() {
-            return Err(Refusal("hello: founders are malformed".to_owned()));
-        }
+    /// The cluster of the sender, if that is another one than this node's.
+    pub(super) fn foreign(&self, hello: &Hello) -> Option<u128> {
+        let theirs = hello.founders.as_ref()?;
         let formation = self.inner.formation.lock();
-        match formation.settled() {
-            Some(ours) if ours != theirs => Err(Refusal(format!(
-                "{} belongs to cluster {:032x}, {} to {:032x}",
-                hello.node,
-                theirs.cluster_id(),
-                self.node(),
-                ours.cluster_id()
-            ))),
-            Some(_) | None => Ok(()),
+        let other = formation.settled().is_some_and(|ours| ours != theirs);
+        other.then(|| theirs.cluster_id())
+    }
+
+    /// A node of another cluster is told of by name, not more often than it helps.
+    pub(super) fn tell_foreign(&self, hello: &Hello, theirs: u128) {
+        if self.inner.foreign_told.allows(hello.node) {
+            let (address, ours) = (&hello.info.peer_addr, self.cluster_id());
+            let reason = other_cluster(&hello.node.to_string(), theirs, ours);
+            tracing::warn!(address, reason, "a node of another cluster is refused");
         }
     }
 
@@ -128,5 +132,13 @@ impl Controller {
                 TableAnswer { newer: found.ok().and_then(Result::ok) }
             }
         }
+    }
+}
+
+/// Refuses founders that cannot be.
+pub(super) fn check_founders(hello: &Hello) -> Result<(), Refusal> {
+    match hello.founders.as_ref().is_none_or(Founders::is_valid) {
+        true => Ok(()),
+        false => Err(Refusal("hello: founders are malformed".to_owned())),
     }
 }

@@ -11,15 +11,19 @@ use tokio_util::sync::CancellationToken;
 use super::balance::{Balancer, Leadership};
 use super::handle::{Controller, Standing};
 use super::membership::Backoff;
+use crate::core::cluster::{ClusterCommand, ClusterReply, ReportLost};
 use crate::core::reconcile::{Action, StartReplica, abandoned, diff, wanted};
 use crate::core::table::RoutingTable;
 use crate::types::clock::{Instant, now};
+use crate::types::limits::LOST_REPORTED_MAX;
 use crate::types::{Error, LogKey, NodeId, ReplicaId, RoutingEpoch};
 
 /// How often leaderships are looked at.
 const BALANCE_EVERY: Duration = Duration::from_secs(1);
 /// Longest one hand-over may take.
 const HAND_OVER: Duration = Duration::from_secs(2);
+/// Longest one report of lost replicas may take before it is made again.
+const REPORT: Duration = Duration::from_secs(5);
 
 /// Why a node could not do what the driver asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -27,6 +31,9 @@ pub enum HostError {
     /// The replica ran before and its log is gone or damaged: it must not run under this id again.
     #[error("the log of {0} is lost")]
     LogLost(LogKey),
+    /// What the replica left cannot be read in this life of the node.
+    #[error("the log or the snapshot of {0} cannot be read")]
+    Unreadable(LogKey),
     /// Tried again later.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -37,9 +44,12 @@ pub trait ReplicaHost: Send + Sync + 'static {
     /// Starts a replica of a shard; done if it runs already.
     fn start_replica(&self, start: StartReplica) -> BoxFuture<'_, Result<(), HostError>>;
 
-    /// Stops a replica; done if it does not run. With `forget` its log and snapshots are removed:
-    /// the cluster has taken the replica off this node for good.
-    fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>>;
+    /// Stops a replica and keeps its log; done if it does not run.
+    fn stop_replica(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>>;
+
+    /// Stops a replica that is placed here no more, keeps what it holds on the disk, and never starts
+    /// it again; done if there is nothing of it.
+    fn set_aside(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>>;
 
     /// Replicas of shards that run now.
     fn running(&self) -> BTreeSet<LogKey>;
@@ -49,7 +59,7 @@ pub trait ReplicaHost: Send + Sync + 'static {
         true
     }
 
-    /// Replicas of shards that left something on the disk, running or not.
+    /// Replicas of shards that left something on the disk, running or not, and are not set aside.
     fn present(&self) -> BoxFuture<'_, Result<BTreeSet<LogKey>, HostError>> {
         Box::pin(std::future::ready(Ok(BTreeSet::new())))
     }
@@ -79,8 +89,10 @@ pub struct Driver {
     host: Arc<dyn ReplicaHost>,
     node: NodeId,
     store_id: u128,
-    /// Replicas whose log is lost: said once, never started again in this life.
+    /// Replicas whose log is lost, or cannot be read: said once, never started again in this life.
     lost: BTreeSet<LogKey>,
+    /// Those of them that the cluster is not told of yet.
+    unreported: BTreeSet<ReplicaId>,
     /// Groups initialized from here.
     initialized: BTreeSet<LogKey>,
     /// Epoch of the table by which the disk was tidied.
@@ -97,6 +109,7 @@ impl Driver {
             store_id: settings.info.store_id,
             host,
             lost: BTreeSet::new(),
+            unreported: BTreeSet::new(),
             initialized: BTreeSet::new(),
             tidied: RoutingEpoch(0),
             balancer: Balancer::default(),
@@ -138,7 +151,7 @@ impl Driver {
         cancel: &CancellationToken,
     ) -> bool {
         match standing {
-            Standing::Forming { .. } | Standing::Joining => true,
+            Standing::Forming { .. } | Standing::Joining { .. } => true,
             // A table older than the registration may name replicas of an earlier life, whose
             // logs are gone.
             Standing::Registered { epoch } if table.epoch < *epoch => true,
@@ -146,15 +159,18 @@ impl Driver {
                 let reconciled = self.reconcile(table, cancel).await;
                 // These change nothing that must be brought to an end.
                 let rest = async {
+                    let reported = self.report_lost().await;
                     let initialized = self.initialize(table).await;
                     self.balance(table).await;
-                    initialized
+                    reported && initialized
                 };
                 let initialized = cancel.run_until_cancelled(rest).await.unwrap_or(true);
                 let tidy = !reconciled || cancel.is_cancelled() || self.tidy(table).await;
                 reconciled && initialized && tidy
             }
-            Standing::StoreLost { .. } | Standing::Failed { .. } => self.stop_all().await,
+            Standing::StoreLost { .. } | Standing::Failed { .. } | Standing::Refused { .. } => {
+                self.stop_all().await
+            }
         }
     }
 
@@ -162,7 +178,7 @@ impl Driver {
     async fn stop_all(&mut self) -> bool {
         let mut settled = true;
         for key in self.host.running() {
-            if let Err(error) = self.host.stop_replica(key, false).await {
+            if let Err(error) = self.host.stop_replica(key).await {
                 tracing::warn!(%key, %error, "stop: tried again");
                 settled = false;
             }
@@ -187,15 +203,25 @@ impl Driver {
                     tracing::info!(key = %start.key, generation = %start.generation, "start");
                     self.host.start_replica(start).await
                 }
+                // One that is placed here and lost keeps its log where it is.
+                Action::Stop(key) if self.is_placed(table, key) => {
+                    tracing::warn!(%key, "stop: the cluster counts it as lost");
+                    self.host.stop_replica(key).await
+                }
                 Action::Stop(key) => {
-                    tracing::info!(%key, "stop");
-                    self.host.stop_replica(key, true).await
+                    tracing::info!(%key, "stop: it is placed here no more");
+                    self.host.set_aside(key).await
                 }
             };
             match result {
                 Ok(()) => {}
                 Err(HostError::LogLost(key)) => {
                     tracing::error!(%key, "log lost: the replica needs a fresh id");
+                    self.lost.insert(key);
+                    self.unreported.insert(key.replica);
+                }
+                Err(HostError::Unreadable(key)) => {
+                    tracing::error!(%key, "log or snapshot not readable: the replica does not run");
                     self.lost.insert(key);
                 }
                 Err(HostError::Failed(error)) => {
@@ -205,6 +231,37 @@ impl Driver {
             }
         }
         settled
+    }
+
+    fn is_placed(&self, table: &RoutingTable, key: LogKey) -> bool {
+        abandoned(table, self.node, self.store_id, &BTreeSet::from([key])).is_empty()
+    }
+
+    /// Tells the cluster which replicas were found lost after the node had registered.
+    async fn report_lost(&mut self) -> bool {
+        if self.unreported.is_empty() {
+            return true;
+        }
+        let report = ClusterCommand::ReportLost(ReportLost {
+            node: self.node,
+            incarnation: self.controller.inner.settings.incarnation,
+            replicas: self.unreported.iter().copied().take(LOST_REPORTED_MAX).collect(),
+        });
+        match self.controller.propose(&report, now() + REPORT).await {
+            Ok(ClusterReply::Done { .. }) => {
+                self.unreported.clear();
+                true
+            }
+            Ok(reply) => {
+                tracing::error!(?reply, "the cluster takes no note of lost replicas");
+                self.unreported.clear();
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "lost replicas: told again");
+                false
+            }
+        }
     }
 
     /// The node of the replica that initializes makes the members known to their group.
@@ -231,7 +288,7 @@ impl Driver {
         settled
     }
 
-    /// Removes what replicas left that the table no longer places here, once for each table: those
+    /// Sets aside what replicas left that the table no longer places here, once for each table: those
     /// that were moved away, or lost, while this node was down.
     async fn tidy(&mut self, table: &RoutingTable) -> bool {
         if self.tidied == table.epoch || !self.host.may_start() {
@@ -245,9 +302,8 @@ impl Driver {
             }
         };
         for key in abandoned(table, self.node, self.store_id, &present) {
-            tracing::info!(%key, "abandoned: its log and snapshot are removed");
-            if let Err(error) = self.host.stop_replica(key, true).await {
-                tracing::warn!(%key, %error, "not removed: tried again");
+            if let Err(error) = self.host.set_aside(key).await {
+                tracing::warn!(%key, %error, "not set aside: tried again");
                 return false;
             }
             self.lost.remove(&key);

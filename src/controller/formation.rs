@@ -33,6 +33,24 @@ pub enum Error {
         /// Name of the other.
         other: u128,
     },
+    /// The node belongs to one cluster, and its seeds to another.
+    #[error(
+        "the data directory of node {node} belongs to cluster {ours:032x}, but every seed that \
+         answers belongs to another: {peer} at {address} to {theirs:032x}. Give the node the seeds of \
+         its cluster, or an empty node.data_dir"
+    )]
+    OtherCluster {
+        /// This node.
+        node: NodeId,
+        /// Its cluster.
+        ours: u128,
+        /// A node behind a seed.
+        peer: NodeId,
+        /// Address of the seed.
+        address: String,
+        /// The cluster of that node.
+        theirs: u128,
+    },
 }
 
 /// What a node should do now.
@@ -86,6 +104,8 @@ pub struct Formation {
     expected_nodes: usize,
     /// Answers of this round, by position of the seed.
     answers: BTreeMap<usize, Founder>,
+    /// Seeds that belong to another cluster than this node, and to which, as last heard.
+    foreign: BTreeMap<usize, (NodeId, u128)>,
     /// Nodes that called this one and have not founded.
     callers: BTreeMap<NodeId, u128>,
     /// Told, not saved yet.
@@ -108,6 +128,7 @@ impl Formation {
             seeds,
             expected_nodes,
             answers: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             callers: BTreeMap::new(),
             told: None,
             settled: saved,
@@ -132,9 +153,35 @@ impl Formation {
         self.settled.as_ref()
     }
 
+    /// A seed answered that belongs to another cluster. It is asked again: it may be corrected.
+    pub fn foreign(&mut self, seed: usize, peer: NodeId, cluster_id: u128) {
+        self.answers.remove(&seed);
+        self.foreign.insert(seed, (peer, cluster_id));
+    }
+
+    /// Seeds of other clusters: address, node and cluster.
+    pub fn foreigners(&self) -> Vec<(String, NodeId, u128)> {
+        let seeds = self.foreign.iter().filter_map(|(at, (peer, cluster_id))| {
+            Some((self.seeds.get(*at)?.clone(), *peer, *cluster_id))
+        });
+        seeds.collect()
+    }
+
+    /// Why this node cannot find its cluster by its seeds: all but itself belong to another one. Seeds
+    /// that do not answer leave hope.
+    pub fn astray(&self) -> Option<Error> {
+        let ours = self.settled.as_ref()?.cluster_id();
+        let own = |at: usize| self.answers.get(&at).is_some_and(|seed| *seed == self.me);
+        let hopeless = |at: usize| own(at) || self.foreign.contains_key(&at);
+        let (address, peer, theirs) = self.foreigners().into_iter().next()?;
+        let none = (0..self.seeds.len()).all(hopeless);
+        none.then_some(Error::OtherCluster { node: self.me.node, ours, peer, address, theirs })
+    }
+
     /// A seed answered.
     pub fn answered(&mut self, seed: usize, hello: &Hello) {
         self.answers.insert(seed, founder_of(hello));
+        self.foreign.remove(&seed);
         self.heard(hello);
     }
 

@@ -1,6 +1,6 @@
 //! The controller as a node sees it: propose commands, follow the routing table, answer peers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +11,9 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::formation::Formation;
-use super::founders::FoundersStore;
+use super::founders::{Founders, FoundersStore};
 use super::messages::{ControlAnswer, ControlRequest, decode, encode};
+use super::waiting::TELL_EVERY;
 use crate::codec::cluster_record;
 use crate::core::cluster::{ClusterCommand, ClusterReply, Founder};
 use crate::core::table::{NodeInfo, RoutingTable};
@@ -21,6 +22,7 @@ use crate::raft::machine::Applied;
 use crate::raft::replica::Replica;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::{Instant, now};
+use crate::types::log_limit::LogLimit;
 use crate::types::{Error, GroupId, NodeId, Outcome, Reason, ReplicaId, RoutingEpoch};
 
 /// Longest one attempt to reach the controller's leader may take.
@@ -87,7 +89,10 @@ pub enum Standing {
         waiting_for: String,
     },
     /// The cluster is known; this node is not registered yet.
-    Joining,
+    Joining {
+        /// What is missing.
+        waiting_for: String,
+    },
     /// Registered: tables from this epoch on speak of this life of the node.
     Registered {
         /// The epoch.
@@ -103,6 +108,28 @@ pub enum Standing {
         /// What is wrong.
         problem: String,
     },
+    /// As it is configured the node can never join its cluster: its process ends.
+    Refused {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Standing {
+    /// Registered with its cluster.
+    pub fn is_registered(&self) -> bool {
+        matches!(self, Standing::Registered { .. })
+    }
+
+    /// Nothing that goes on elsewhere changes it any more.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Standing::StoreLost { .. } | Standing::Failed { .. } | Standing::Refused { .. } => true,
+            Standing::Forming { .. } | Standing::Joining { .. } | Standing::Registered { .. } => {
+                false
+            }
+        }
+    }
 }
 
 /// The controller as a node sees it. Cheap to clone.
@@ -130,6 +157,10 @@ pub(super) struct Inner {
     pub(super) rumour: watch::Sender<(RoutingEpoch, NodeId)>,
     /// Leader of the controller as last heard of.
     pub(super) hint: watch::Sender<Option<NodeId>>,
+    /// Name of the cluster, once the founders are saved.
+    pub(super) cluster_id: OnceLock<u128>,
+    /// Nodes of other clusters that were told of.
+    pub(super) foreign_told: LogLimit<NodeId>,
 }
 
 impl Controller {
@@ -161,9 +192,28 @@ impl Controller {
             standing: watch::Sender::new(forming),
             rumour: watch::Sender::new((RoutingEpoch(0), settings.node)),
             hint: watch::Sender::new(None),
+            cluster_id: OnceLock::new(),
+            foreign_told: LogLimit::new(TELL_EVERY),
             settings,
         };
-        Ok(Controller { inner: Arc::new(inner) })
+        let controller = Controller { inner: Arc::new(inner) };
+        controller.know_cluster();
+        Ok(controller)
+    }
+
+    /// From the time on when the founders are saved, peers hear of the cluster and it does not change.
+    pub(super) fn know_cluster(&self) {
+        let settled = self.inner.formation.lock().settled().map(Founders::cluster_id);
+        if let Some(id) = settled {
+            let known = *self.inner.cluster_id.get_or_init(|| id);
+            assert_eq!(known, id, "a node belongs to one cluster");
+            self.inner.transport.set_cluster(id);
+        }
+    }
+
+    /// The cluster this node belongs to; 0 while it knows none.
+    pub fn cluster_id(&self) -> u128 {
+        self.inner.cluster_id.get().copied().unwrap_or(0)
     }
 
     /// The routing table, newest known here.

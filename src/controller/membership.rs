@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{sleep, timeout};
 
+use super::answer::check_founders;
 use super::formation::{Missing, Verdict};
 use super::handle::{Controller, Standing};
 use super::messages::{Hello, decode, encode};
@@ -12,13 +13,15 @@ use crate::core::cluster::{ClusterCommand, ClusterReply, Form, RegisterNode};
 use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::replica::Replica;
 use crate::transport::FrameKind;
-use crate::types::clock::now;
+use crate::types::clock::{Instant, now};
 use crate::types::{Error, NodeId, Reason, ReplicaId};
 
 /// Longest a seed may take to answer a hello.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest one proposal of this node may take before it is logged and made again.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node that its seeds cannot lead to its cluster looks for it by itself before it gives up.
+const ASTRAY: Duration = Duration::from_secs(5);
 /// Longest a look at something without a signal is put off.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 
@@ -47,6 +50,8 @@ impl Controller {
                 self.keep_registered(),
                 self.keep_table(),
                 self.keep_addresses(),
+                self.keep_telling(),
+                self.tell_ignored(),
             )
         };
         self.inner.cancel.run_until_cancelled(work).await;
@@ -58,10 +63,12 @@ impl Controller {
     fn stand(&self, standing: Standing) {
         self.inner.standing.send_if_modified(|now| {
             // Nothing that goes on elsewhere makes a failure good.
-            let stuck = matches!(now, Standing::Failed { .. } | Standing::StoreLost { .. });
-            let changed = !stuck && *now != standing;
+            let changed = !now.is_final() && *now != standing;
             if changed {
-                tracing::info!(?standing, "controller");
+                // What is waited for changes often, and is told by `keep_telling`.
+                if std::mem::discriminant(now) != std::mem::discriminant(&standing) {
+                    tracing::info!(?standing, "controller");
+                }
                 *now = standing;
             }
             changed
@@ -93,11 +100,11 @@ impl Controller {
                     break;
                 }
                 Verdict::Follow => {
-                    self.stand(Standing::Joining);
+                    self.stand(joining("the controller".to_owned()));
                     break;
                 }
                 Verdict::Run { initialize } => {
-                    self.stand(Standing::Joining);
+                    self.stand(joining("the controller".to_owned()));
                     tokio::join!(self.run_replica(initialize), self.greet_seeds());
                     return;
                 }
@@ -121,6 +128,7 @@ impl Controller {
             Ok(()) => {
                 tracing::info!(?founders, "the cluster is known");
                 self.inner.formation.lock().settle(founders);
+                self.know_cluster();
                 true
             }
             Err(error) => {
@@ -161,12 +169,17 @@ impl Controller {
         let answer = self.inner.transport.call_address(seed, FrameKind::Hello, hello, until).await;
         let hello: Hello = match answer.map_err(|error| error.to_string()).and_then(|bytes| {
             let hello = decode(&bytes, "hello").map_err(|refusal| refusal.to_string())?;
-            self.check_hello(&hello).map_err(|refusal| refusal.to_string())?;
+            check_founders(&hello).map_err(|refusal| refusal.to_string())?;
             Ok(hello)
         }) {
             Ok(hello) => hello,
             Err(error) => return tracing::debug!(seed, error, "no hello"),
         };
+        if let Some(theirs) = self.foreign(&hello) {
+            self.tell_foreign(&hello, theirs);
+            self.inner.formation.lock().foreign(at, hello.node, theirs);
+            return;
+        }
         self.inner.formation.lock().answered(at, &hello);
         self.learn(&hello);
     }
@@ -176,10 +189,23 @@ impl Controller {
     async fn greet_seeds(&self) {
         self.inner.formation.lock().begin_round();
         let mut backoff = Backoff::default();
+        let mut astray: Option<Instant> = None;
         loop {
             self.ask_seeds().await;
             if self.inner.formation.lock().unanswered().is_empty() {
                 return;
+            }
+            // A node that finds its cluster without its seeds may stay.
+            let error = self.inner.formation.lock().astray();
+            let error = error.filter(|_| !self.inner.standing.borrow().is_registered());
+            match (error, astray) {
+                (None, _) => astray = None,
+                (Some(_), None) => astray = Some(now()),
+                (Some(error), Some(since)) if now() >= since + ASTRAY => {
+                    tracing::error!(%error, "this node can never join its cluster");
+                    return self.stand(Standing::Refused { problem: error.to_string() });
+                }
+                (Some(_), Some(_)) => {}
             }
             sleep(backoff.next()).await;
         }
@@ -300,7 +326,8 @@ impl Controller {
     /// Registers this life of the node, once the cluster is known.
     async fn keep_registered(&self) {
         let mut standing = self.standing();
-        if standing.wait_for(|standing| *standing == Standing::Joining).await.is_err() {
+        let known = |standing: &Standing| matches!(standing, Standing::Joining { .. });
+        if standing.wait_for(known).await.is_err() {
             return;
         }
         let command = ClusterCommand::RegisterNode(RegisterNode {
@@ -326,10 +353,34 @@ impl Controller {
                 }
                 Ok(reply) => return self.fail(format!("registration refused: {reply:?}")),
                 Err(error) => {
-                    tracing::warn!(%error, "registration is tried again");
+                    // Told by `keep_telling`, now and then.
+                    tracing::debug!(%error, "registration is tried again");
+                    self.stand(joining(self.no_controller(&error)));
                     sleep(backoff.next()).await;
                 }
             }
         }
     }
+
+    /// What a node waits for that cannot register.
+    fn no_controller(&self, error: &Error) -> String {
+        let formation = self.inner.formation.lock();
+        let foreign = formation.foreigners();
+        let silent: Vec<String> =
+            formation.unanswered().into_iter().map(|(_, seed)| seed).collect();
+        let silent: Vec<&String> =
+            silent.iter().filter(|seed| foreign.iter().all(|(known, ..)| known != *seed)).collect();
+        let mut text = format!("the controller's leader, to register this node ({error})");
+        if !silent.is_empty() {
+            text += &format!("; seeds {silent:?} do not answer");
+        }
+        for (seed, peer, cluster_id) in foreign {
+            text += &format!("; seed {seed} is {peer} of another cluster, {cluster_id:032x}");
+        }
+        text
+    }
+}
+
+fn joining(waiting_for: String) -> Standing {
+    Standing::Joining { waiting_for }
 }

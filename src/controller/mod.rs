@@ -9,6 +9,7 @@ pub mod founders;
 pub mod handle;
 mod membership;
 pub mod messages;
+mod waiting;
 
 pub use driver::{Driver, HostError, ReplicaHost};
 pub use founders::{Founders, FoundersFile, FoundersStore, MemoryFounders};

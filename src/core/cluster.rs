@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 pub use self::losses::ReportLost;
 use super::placement::plan;
 use super::ring;
-use super::table::{NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
+use super::table::{Formed, NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
 use crate::types::limits::{CONTROLLER_REPLICAS_MAX, SHARD_BYTES_MAX_FLOOR, SHARDS_MAX};
 use crate::types::{Generation, NodeId, ReplicaId, RoutingEpoch, ShardId, wire};
 
@@ -126,10 +126,6 @@ pub enum ClusterReply {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Settings {
     founders: Vec<Founder>,
-    nodes_min: u16,
-    shards: u16,
-    replicas: u16,
-    bytes_max: u64,
     seed: u64,
 }
 
@@ -194,14 +190,13 @@ impl ClusterMachine {
         table.controller = form.founders.iter().map(Founder::placement).collect();
         let founders_max = form.founders.iter().map(|founder| founder.node.0).max();
         self.state.next_replica = founders_max.unwrap_or(0) + 1;
-        self.state.settings = Settings {
-            founders: form.founders,
+        table.formed = Formed {
             nodes_min: form.nodes_min,
             shards: form.shards,
             replicas: form.replicas,
             bytes_max: form.bytes_max,
-            seed: form.seed,
         };
+        self.state.settings = Settings { founders: form.founders, seed: form.seed };
         None
     }
 
@@ -249,13 +244,14 @@ impl ClusterMachine {
     fn place(&mut self) {
         let settings = &self.state.settings;
         let table = &mut self.state.table;
-        let enough = table.nodes.len() >= usize::from(settings.nodes_min);
+        let formed = table.formed;
+        let enough = table.nodes.len() >= usize::from(formed.nodes_min);
         if table.cluster_id == 0 || !table.shards.is_empty() || !enough || table.nodes.is_empty() {
             return;
         }
         let zones = table.nodes.iter().map(|(node, info)| (*node, info.zone.clone())).collect();
-        let plan = plan(&zones, settings.shards, settings.replicas);
-        for (shard, nodes) in (0..settings.shards).map(ShardId).zip(plan) {
+        let plan = plan(&zones, formed.shards, formed.replicas);
+        for (shard, nodes) in (0..formed.shards).map(ShardId).zip(plan) {
             let mut replicas = Vec::with_capacity(nodes.len());
             for node in nodes {
                 let replica = ReplicaId(self.state.next_replica);
@@ -264,7 +260,7 @@ impl ClusterMachine {
             }
             let placement = ShardPlacement {
                 generation: Generation(1),
-                bytes_max: settings.bytes_max,
+                bytes_max: formed.bytes_max,
                 hash_seed: hash_seed(settings.seed, shard, Generation(1)),
                 replicas,
             };

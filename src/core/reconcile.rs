@@ -55,7 +55,11 @@ pub fn diff(
 }
 
 /// Replicas of shards among `present`, which are on the disk of `node` in `store_id`, that the table
-/// no longer places there. Their ids are never given again, so what they left may go.
+/// no longer places there. Their ids are never given again, and they are served no more.
+///
+/// What they left is kept (set aside), not deleted: that a table does not name a replica does not say
+/// that its group can do without it. Only a record that its removal from the group was committed says
+/// that; the table carries none yet. Those with such a record will be told apart here.
 ///
 /// A replica that is lost but still placed here stays: the cluster has not replaced it yet. A table
 /// without shards, or one that knows the node by another store, says nothing.

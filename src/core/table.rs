@@ -25,6 +25,21 @@ pub struct RoutingTable {
     /// Replicas of `shards` whose log is gone. They must never run again under their id (see
     /// `ReplicaId`). When a majority of a shard is lost, fresh replicas take the place of all.
     pub lost: BTreeSet<ReplicaId>,
+    /// How the cluster was formed.
+    pub formed: Formed,
+}
+
+/// Settings that count when a cluster is formed and not later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Formed {
+    /// Nodes that had to register before shards were placed.
+    pub nodes_min: u16,
+    /// Number of shards.
+    pub shards: u16,
+    /// Replicas of a shard wanted.
+    pub replicas: u16,
+    /// Logical bytes of a shard.
+    pub bytes_max: u64,
 }
 
 /// Where a shard lives.

@@ -1,6 +1,5 @@
 //! A node without its doors: replicas, controller, service, peers.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,20 +14,19 @@ use super::environment::Environment;
 use super::handler::PeerHandler;
 use super::host::Host;
 use super::host_roles::ControlHost;
-use super::storage_guard;
+use super::{leftovers, storage_guard};
 use crate::controller::{Controller, ControllerSettings, Driver, ReplicaHost};
 use crate::core::table::NodeInfo;
 use crate::raft::heartbeat::Heartbeats;
 use crate::raft::settings::RaftSettings;
 use crate::raft::shard_group::ShardGroup;
 use crate::service::{Options, Parts, Registry, ReplicaStatus, Service, StatusSource};
-use crate::storage::health::NodeStorage;
 use crate::storage::replicas_started::ReplicasStarted;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::Handler;
 use crate::types::clock::now;
 use crate::types::metrics::Metrics;
-use crate::types::{LogKey, NodeId, ReplicaId, RoutingEpoch, task};
+use crate::types::{NodeId, ReplicaId, RoutingEpoch, task};
 
 /// What an operator chose for a node.
 #[derive(Clone, Debug)]
@@ -75,6 +73,7 @@ pub struct StopTimes {
 /// Readiness of a node that is about to stop, before anything else says so.
 struct Status {
     host: Arc<Host>,
+    controller: Controller,
     leaving: Arc<AtomicBool>,
 }
 
@@ -85,6 +84,12 @@ impl StatusSource for Status {
 
     fn not_ready_because(&self) -> Vec<String> {
         let mut reasons = self.host.not_ready_because();
+        // Forming and registering are in the host's reasons.
+        if self.host.is_registered()
+            && let Some(what) = self.controller.waiting_for()
+        {
+            reasons.push(format!("the shards are not placed, waiting for {what}"));
+        }
         if self.leaving.load(Ordering::Relaxed) {
             reasons.push("the node is leaving".to_owned());
         }
@@ -92,7 +97,9 @@ impl StatusSource for Status {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.host.warnings()
+        let mut warnings = self.host.warnings();
+        warnings.extend(self.controller.ignored_settings());
+        warnings
     }
 
     fn durability(&self) -> &'static str {
@@ -149,7 +156,11 @@ impl Node {
             table: controller.table(),
             epoch_seen: Arc::clone(&epoch_seen),
             metrics: Arc::clone(&metrics),
-            status: Arc::new(Status { host: Arc::clone(&host), leaving: Arc::clone(&leaving) }),
+            status: Arc::new(Status {
+                host: Arc::clone(&host),
+                controller: controller.clone(),
+                leaving: Arc::clone(&leaving),
+            }),
             session_seed: environment.session_seed,
         });
         let handler = Arc::new(PeerHandler {
@@ -275,15 +286,9 @@ async fn make_host(
     let opened = crate::storage::disk::offload(&storage.disk, move || {
         let shards = SnapshotFiles::new(Arc::clone(&disk), dir.join("snapshots"))?;
         let shards = if durable { shards } else { shards.without_sync() };
-        if !durable {
-            // Replicas of an earlier life never come back: neither do their snapshots.
-            for key in shards.keys()? {
-                shards.remove(key)?;
-            }
-        }
         let control = SnapshotFiles::new(Arc::clone(&disk), dir.join("controller-snapshots"))?;
         let mut started = ReplicasStarted::open(disk, &dir)?;
-        take_stock(&stocked, &mut started)?;
+        leftovers::take_stock(&stocked, &shards, &mut started)?;
         anyhow::Ok((shards, control, started))
     });
     let (shard_files, control_files, started) = opened.await?;
@@ -307,31 +312,6 @@ async fn make_host(
         table: std::sync::OnceLock::new(),
         standing: std::sync::OnceLock::new(),
     })
-}
-
-/// Notes which of the replicas that ran here have no log any more: the store was damaged and moved
-/// aside, somebody removed it, it was in memory, or the system went down before it was flushed. They
-/// never run again under their ids. Blocks on the device.
-fn take_stock(storage: &NodeStorage, started: &mut ReplicasStarted) -> anyhow::Result<()> {
-    let identity = storage.identity.as_ref().filter(|identity| identity.loss_unnoted());
-    let trusted = storage.shard_wal.as_ref().filter(|_| identity.is_none());
-    let present = match trusted {
-        Some(slot) => slot.get()?.keys()?.into_iter().collect(),
-        None => BTreeSet::new(),
-    };
-    let missing = started.take_stock(&present)?;
-    if !missing.is_empty() {
-        let names: Vec<String> = missing.iter().map(LogKey::to_string).collect();
-        match storage.shard_wal {
-            Some(_) => tracing::error!(missing = ?names, "replicas that ran here lost their logs"),
-            None => tracing::warn!(missing = ?names, "replicas that ran here were in memory"),
-        }
-    }
-    // In this order: a crash in between notes it again, and none has started meanwhile.
-    if let Some(identity) = identity {
-        identity.loss_noted()?;
-    }
-    Ok(())
 }
 
 fn controller_settings(

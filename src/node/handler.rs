@@ -19,6 +19,10 @@ pub struct PeerHandler {
 }
 
 impl Handler for PeerHandler {
+    fn cluster_id(&self) -> u128 {
+        self.controller.cluster_id()
+    }
+
     fn handle(
         &self,
         from: NodeId,

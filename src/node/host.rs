@@ -1,6 +1,6 @@
 //! Runs the replicas that the routing table places on this node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::join_all;
@@ -26,7 +26,7 @@ use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
 use crate::types::clock::SharedClock;
 use crate::types::metrics::Metrics;
-use crate::types::{Error, GroupId, LogKey, NodeId, Reason, ReplicaId, ShardId, Slot};
+use crate::types::{Error, LogKey, NodeId, Reason, ShardId, Slot};
 
 /// Replicas of one node.
 pub struct Host {
@@ -66,6 +66,10 @@ impl Host {
         self.controller.lock().clone()
     }
 
+    pub(super) fn is_registered(&self) -> bool {
+        self.standing.get().is_some_and(|standing| standing.borrow().is_registered())
+    }
+
     fn owned(&self, shard: ShardId) -> SlotSet {
         let mut owned = SlotSet::empty();
         if let Some(table) = self.table.get() {
@@ -102,11 +106,6 @@ impl Host {
         self.storage.shard_wal.is_some()
     }
 
-    /// Replicas of shards that ran here and whose logs are gone, as the cluster must be told.
-    pub(super) fn lost_before(&self) -> Vec<ReplicaId> {
-        self.started.lock().lost().map(|key| key.replica).collect()
-    }
-
     pub(super) async fn ran_before(&self, key: LogKey) -> bool {
         let started = Arc::clone(&self.started);
         self.shard_files.offload(move || started.lock().contains(key)).await
@@ -125,7 +124,28 @@ impl Host {
         })
     }
 
+    /// Starts a replica. One whose log is lost is remembered, durably.
     pub(super) async fn start(&self, start: &StartReplica) -> Result<(), HostError> {
+        let result = self.try_start(start).await;
+        if let Err(HostError::LogLost(key)) = result {
+            let started = Arc::clone(&self.started);
+            let noted = self.shard_files.offload(move || started.lock().note_lost(&[key])).await;
+            noted.map_err(|error| disk_failed(&error))?;
+        }
+        result
+    }
+
+    /// Whether the replica must never run here again.
+    async fn ended_before(&self, key: LogKey) -> bool {
+        let started = Arc::clone(&self.started);
+        let ended = move || {
+            let started = started.lock();
+            started.is_lost(key) || started.is_set_aside(key)
+        };
+        self.shard_files.offload(ended).await
+    }
+
+    async fn try_start(&self, start: &StartReplica) -> Result<(), HostError> {
         let closed = self.closed.lock().await;
         let key = start.key;
         if *closed {
@@ -146,8 +166,8 @@ impl Host {
         if ran_before && !durable {
             return Err(self.log_lost(key, "its log was in memory".to_owned()));
         }
-        if self.started.lock().is_lost(key) {
-            return Err(self.log_lost(key, "its log was gone at the last start".to_owned()));
+        if self.ended_before(key).await {
+            return Err(self.log_lost(key, "its log was gone, or set aside, before".to_owned()));
         }
         let machine = MachineConfig {
             bytes_max: start.bytes_max,
@@ -176,8 +196,12 @@ impl Host {
             other if storage.is_over() => HostError::Failed(disk_failed(other)),
             StartError::LogLost(_) => self.log_lost(key, "its log is gone".to_owned()),
             StartError::Wal(wal) if wal.is_damage() => self.log_lost(key, wal.to_string()),
-            // Log or snapshot were not readable as written: for this life it is as good as lost.
-            StartError::Recovery(why) => self.log_lost(key, why.clone()),
+            // Log or snapshot were not readable as written: for this life it is as good as lost. The
+            // cluster is not told: another life may read them.
+            StartError::Recovery(why) => {
+                self.lost.lock().insert(key, why.clone());
+                HostError::Unreadable(key)
+            }
             other => HostError::Failed(Reason::Internal { detail: other.to_string() }.into()),
         }
     }
@@ -187,31 +211,13 @@ impl Host {
         HostError::LogLost(key)
     }
 
-    pub(super) async fn stop(&self, key: LogKey, forget: bool) -> Result<(), HostError> {
+    pub(super) async fn stop(&self, key: LogKey) -> Result<(), HostError> {
         let _alone = self.closed.lock().await;
         if self.registry.get(key.group).is_some_and(|group| group.replica().key() == key)
             && let Some(group) = self.registry.remove(key.group)
         {
             group.shutdown().await;
         }
-        if !forget {
-            return Ok(());
-        }
-        let files = Arc::clone(&self.shard_files);
-        let wal = self.deps(self.storage.shard_wal.as_deref(), &files)?.wal;
-        let started = Arc::clone(&self.started);
-        let inside = Arc::clone(&files);
-        let removed = files.offload(move || {
-            // Forgotten first: a replica that is remembered and has no log counts as lost. A crash
-            // in between leaves files that nobody reads.
-            started.lock().remove(key).map_err(|e| e.to_string())?;
-            if let Some(wal) = wal {
-                wal.remove(key).map_err(|e| e.to_string())?;
-            }
-            inside.remove(key).map_err(|e| e.to_string())
-        });
-        removed.await.map_err(|detail| HostError::Failed(disk_failed(&detail)))?;
-        self.lost.lock().remove(&key);
         Ok(())
     }
 
@@ -226,19 +232,6 @@ impl Host {
         join_all(groups.iter().map(|(_, group)| group.shutdown())).await;
         groups.len()
     }
-
-    /// Replicas of shards that left a trace on the disk.
-    pub(super) async fn present(&self) -> Result<BTreeSet<LogKey>, HostError> {
-        let (started, files) = (Arc::clone(&self.started), Arc::clone(&self.shard_files));
-        let present = self.shard_files.offload(move || {
-            let mut present: BTreeSet<LogKey> = started.lock().keys().collect();
-            present.extend(files.keys()?);
-            Ok::<_, crate::storage::snapshot_files::Error>(present)
-        });
-        let mut present = present.await.map_err(|error| disk_failed(&error))?;
-        present.retain(|key| key.group != GroupId::CONTROLLER);
-        Ok(present)
-    }
 }
 
 /// A failure of the disk before anything was proposed.
@@ -251,6 +244,7 @@ fn error_kind(error: &identity::Error) -> std::io::ErrorKind {
         identity::Error::Io(error) => error.kind(),
         identity::Error::InUse(_)
         | identity::Error::Damaged { .. }
+        | identity::Error::OtherNode { .. }
         | identity::Error::Format { .. } => std::io::ErrorKind::InvalidData,
     }
 }

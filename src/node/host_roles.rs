@@ -22,8 +22,12 @@ impl ReplicaHost for Host {
         Box::pin(async move { self.start(&start).await })
     }
 
-    fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>> {
-        Box::pin(self.stop(key, forget))
+    fn stop_replica(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>> {
+        Box::pin(self.stop(key))
+    }
+
+    fn set_aside(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>> {
+        Box::pin(Host::set_aside(self, key))
     }
 
     fn may_start(&self) -> bool {

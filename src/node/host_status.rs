@@ -60,11 +60,15 @@ impl StatusSource for Host {
             Some(Standing::Forming { waiting_for }) => {
                 reasons.push(format!("the cluster is forming, waiting for {waiting_for}"));
             }
-            Some(Standing::Joining) => reasons.push("the node is registering".to_owned()),
+            Some(Standing::Joining { waiting_for }) => {
+                reasons.push(format!("the node is not registered, waiting for {waiting_for}"));
+            }
             Some(Standing::StoreLost { known }) => reasons.push(format!(
                 "this node's store is not the one the cluster knows ({known:032x}): its logs are gone"
             )),
-            Some(Standing::Failed { problem }) => reasons.push(problem),
+            Some(Standing::Failed { problem } | Standing::Refused { problem }) => {
+                reasons.push(problem);
+            }
         }
         if let Some(stall) = self.storage.health.stall() {
             let stopped = self.stalled.load(Ordering::Relaxed);

@@ -10,10 +10,12 @@ mod handler;
 mod host;
 mod host_roles;
 mod host_status;
+mod leftovers;
 pub mod open_files;
 pub mod serve;
 mod settings;
 mod storage_guard;
+pub mod store_list;
 
 pub use self::core::{Node, NodeSettings, StopTimes};
 pub use environment::Environment;

@@ -12,6 +12,7 @@ use super::core::{Node, StopTimes};
 use super::environment::{DataDir, Environment};
 use super::settings::{front_limits, peer_options, resp_options, settings};
 use crate::config::Config;
+use crate::controller::Standing;
 use crate::front::{DoorHandle, serve_grpc, serve_http, serve_resp};
 use crate::service::Execute;
 use crate::transport::server;
@@ -74,11 +75,33 @@ pub async fn run(config: Config, cancel: CancellationToken) -> anyhow::Result<()
         durability = ?config.durability,
         "node started"
     );
-    cancel.cancelled().await;
-    served.stop().await
+    let refused = tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        problem = served.refused() => Some(problem),
+    };
+    served.stop().await?;
+    match refused {
+        Some(problem) => anyhow::bail!(problem),
+        None => Ok(()),
+    }
 }
 
 impl Served {
+    /// Waits until it is sure that the node can never join its cluster; gives the reason.
+    async fn refused(&self) -> String {
+        let mut standing = self.node.controller().standing();
+        loop {
+            if let Standing::Refused { problem } = &*standing.borrow_and_update() {
+                return problem.clone();
+            }
+            if standing.changed().await.is_err() {
+                // It has stopped, which it was asked to.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// True once the node serves requests; otherwise why not.
     pub fn readiness(&self) -> (bool, Vec<String>) {
         let status = self.node.service().status();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::sled_wal::{FlushMode, SledWal, open_db, quarantine};
+use super::sled_wal::{FlushMode, SledWal, open_db};
 use super::store_record::{self as record, Head};
 use super::wal::{Error, Recovered, Wal, WalOp};
 use super::wal_suite::{copy_dir, entries, key, submit};
@@ -185,21 +185,6 @@ fn damage_everywhere(name: &str, dir: &Path, path: &Path, whole: &[Recovered; 2]
     }
     println!("{name}, damaged: {came_up} came up whole, {refused} were refused");
     assert!(came_up > 0 && refused > 0);
-}
-
-#[test]
-fn quarantine_moves_the_directory_aside_under_a_free_number() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("wal");
-    for number in 1..=2 {
-        std::fs::create_dir(&path).unwrap();
-        std::fs::write(path.join("f"), [number]).unwrap();
-        let aside = quarantine(&path).unwrap();
-        assert_eq!(aside, dir.path().join(format!("wal.damaged-{number}")));
-        assert_eq!(std::fs::read(aside.join("f")).unwrap(), [number]);
-        assert!(!path.exists());
-    }
-    assert!(quarantine(&path).is_err());
 }
 
 #[test]

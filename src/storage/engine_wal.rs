@@ -146,7 +146,7 @@ impl<E: Engine> EngineWal<E> {
     ///
     /// # Errors
     /// `OtherEngine` if another engine wrote it; `Io` naming the path if it is in use by another
-    /// process or cannot be read or written; `DamagedStore` if it is damaged (see `quarantine`).
+    /// process or cannot be read or written; `DamagedStore` if it is damaged (see `set_aside`).
     /// Blocks on the device.
     pub fn open(path: &Path, metrics: Arc<Metrics>, mode: FlushMode) -> Result<Arc<Self>, Error> {
         Self::open_with(path, metrics, mode, &E::Sizes::default())
@@ -268,22 +268,4 @@ impl<E: Engine> Drop for EngineWal<E> {
             tracing::error!(%error, path = %self.path.display(), "write-ahead log closed badly");
         }
     }
-}
-
-/// Moves a damaged directory aside, to `<path>.damaged-<n>` with the first free number, and gives
-/// the new name. Nothing is deleted: the operator may look at it.
-pub fn quarantine(path: &Path) -> io::Result<PathBuf> {
-    for number in 1u32.. {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".damaged-{number}"));
-        let aside = PathBuf::from(name);
-        if !aside.try_exists()? {
-            std::fs::rename(path, &aside)?;
-            if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-                File::open(parent)?.sync_all()?;
-            }
-            return Ok(aside);
-        }
-    }
-    Err(io::Error::other("no free name for a damaged directory"))
 }

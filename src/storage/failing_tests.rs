@@ -20,6 +20,7 @@ use super::snapshot_files::{Error, SnapshotFiles};
 use super::wal::{self, FlushMode, Wal, WalOp};
 use super::wal_slot::WalSlot;
 use super::wal_suite::{entries, key, submit};
+use crate::types::NodeId;
 use crate::types::metrics::Metrics;
 
 const DELAY: Duration = Duration::from_millis(1);
@@ -49,6 +50,7 @@ impl Rig {
             shard_wal: Some(slot("wal", &device)),
             identity: None,
             health: Arc::clone(&health),
+            set_aside_replicas_max: 2,
         };
         Rig { device, files, storage }
     }
@@ -160,8 +162,10 @@ fn a_refusal_names_the_file_and_the_reason() {
 #[test]
 fn a_directory_that_was_replaced_is_not_taken_for_this_store() {
     let dir = TempDir::new().unwrap();
-    let start =
-        |dir: &Path, id| Identity::start(Arc::new(RealDisk), dir, None, false, || id).unwrap();
+    let start = |dir: &Path, id| {
+        let (disk, node) = (Arc::new(RealDisk), NodeId(1));
+        Identity::start(disk, dir, node, None, false, || id).unwrap()
+    };
     let identity = start(dir.path(), 7);
     identity.check().unwrap();
     std::fs::remove_file(dir.path().join("identity")).unwrap();

@@ -6,11 +6,11 @@ use std::fmt::Debug;
 use bytes::Bytes;
 
 use super::raft_engine_directory::{self as directory, Directory};
-use super::replicas_started::Sets;
+use super::replicas_started::{SetAside, Sets};
 use super::store_record::{self as record, Head};
 use super::wal::{LogRecord, WalOp};
 use super::{identity, replicas_started, snapshot_format};
-use crate::types::{GroupId, LogKey, ReplicaId};
+use crate::types::{GroupId, LogKey, NodeId, ReplicaId};
 
 const KEY: LogKey = LogKey { group: GroupId(3), replica: ReplicaId(300) };
 
@@ -31,7 +31,9 @@ pub fn sound() -> Vec<Vec<u8>> {
     let mut directory = Directory::default();
     directory.add(KEY);
     let end = snapshot_format::End { meta: marker, chunks: 2, bytes: 300, chain: 7, hash: 9 };
-    let sets = Sets { started: [KEY].into(), lost: [KEY].into() };
+    let aside = LogKey { group: GroupId(3), replica: ReplicaId(200) };
+    let set_aside = vec![SetAside { key: aside, at_ms: 1_700_000_000_000 }];
+    let sets = Sets { started: [KEY].into(), lost: [KEY].into(), set_aside };
     let kinds: [Vec<u8>; 8] = [
         record::encode_record(b"k", &ops)[4..].to_vec(),
         record::encode_head(b"k", &head)[4..].to_vec(),
@@ -39,7 +41,7 @@ pub fn sound() -> Vec<Vec<u8>> {
         directory.encode()[4..].to_vec(),
         snapshot_format::encode_header(KEY, "cache").to_vec(),
         snapshot_format::encode_end(&end).to_vec(),
-        identity::encode(1 << 70, 3, Some("boot"), 1)[4..].to_vec(),
+        identity::encode(1 << 70, NodeId(7), 3, Some("boot"), 1)[4..].to_vec(),
         replicas_started::encode(&sets)[4..].to_vec(),
     ];
     (0_u8..).zip(kinds).map(|(kind, body)| [&[kind][..], &body].concat()).collect()

@@ -223,6 +223,8 @@ pub struct NodeStorage {
     pub identity: Option<Arc<Identity>>,
     /// What is known of the disk.
     pub health: Arc<StorageHealth>,
+    /// Replicas that are kept although they are served no more; past it the oldest are deleted.
+    pub set_aside_replicas_max: usize,
 }
 
 impl NodeStorage {

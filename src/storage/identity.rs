@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::disk::{self, Disk};
+use crate::types::NodeId;
 use crate::types::wire::{self, get_bytes, get_u8, get_u64, put_bytes};
 
 /// Of the directory as a whole: it changes also where what a logged entry does has changed, for a replica
@@ -34,6 +35,19 @@ pub enum Error {
         path: PathBuf,
         /// What was found.
         detail: String,
+    },
+    /// It is that of another node.
+    #[error(
+        "data directory {dir} belongs to node {owner}, but this is node {node}: give each node a \
+         node.data_dir of its own, and keep its node.id"
+    )]
+    OtherNode {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        owner: u64,
+        /// Who was to use it.
+        node: u64,
     },
     /// Another build made it.
     #[error(
@@ -108,6 +122,19 @@ pub fn boot_id() -> Option<String> {
     Some(text.trim().to_owned())
 }
 
+/// What a data directory says of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Random name of the store.
+    pub store_id: u128,
+    /// The node whose directory it is.
+    pub node: NodeId,
+    /// Starts so far.
+    pub starts: u64,
+    /// How the last process left it.
+    pub previous: Previous,
+}
+
 /// The identity of a data directory in use.
 #[derive(Debug)]
 pub struct Identity {
@@ -115,6 +142,7 @@ pub struct Identity {
     path: PathBuf,
     /// Random name, drawn once: another one is another store, whose logs are gone.
     pub store_id: u128,
+    node: NodeId,
     /// Starts of this store so far, this one included: 1 is the first.
     pub incarnation: u64,
     /// How the process before left it, `None` at the first start.
@@ -134,6 +162,7 @@ const LOSS_UNNOTED: u8 = 4;
 
 pub(super) fn encode(
     store_id: u128,
+    node: NodeId,
     incarnation: u64,
     boot_id: Option<&str>,
     state: u8,
@@ -142,13 +171,14 @@ pub(super) fn encode(
     out.put_u8(FORMAT);
     out.put_u64_le((store_id >> 64) as u64);
     out.put_u64_le(store_id as u64);
+    out.put_u64_le(node.0);
     out.put_u64_le(incarnation);
     out.put_u8(state);
     put_bytes(&mut out, boot_id.unwrap_or_default().as_bytes());
     seal(&out)
 }
 
-pub(super) fn decode(bytes: Vec<u8>) -> Result<(u128, u64, Previous), wire::Error> {
+pub(super) fn decode(bytes: Vec<u8>) -> Result<Found, wire::Error> {
     let mut input = unseal(bytes)?;
     let format = get_u8(&mut input, "format")?;
     if format != FORMAT {
@@ -156,7 +186,8 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<(u128, u64, Previous), wire::Erro
     }
     let high = get_u64(&mut input, "store id")?;
     let low = get_u64(&mut input, "store id")?;
-    let incarnation = get_u64(&mut input, "incarnation")?;
+    let node = NodeId(get_u64(&mut input, "node")?);
+    let starts = get_u64(&mut input, "incarnation")?;
     let state = get_u8(&mut input, "state")?;
     let boot_id = String::from_utf8(get_bytes(&mut input, "boot id")?.into())
         .map_err(|_| wire::Error::Malformed { what: "boot id" })?;
@@ -168,28 +199,51 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<(u128, u64, Previous), wire::Erro
         unflushed: state & UNFLUSHED != 0,
         loss_unnoted: state & LOSS_UNNOTED != 0,
     };
-    Ok((u128::from(high) << 64 | u128::from(low), incarnation, previous))
+    Ok(Found { store_id: u128::from(high) << 64 | u128::from(low), node, starts, previous })
+}
+
+/// Reads what `dir` says of itself and changes nothing; `None` if it is new.
+///
+/// # Errors
+/// It cannot be read, is damaged, or is of another build.
+pub fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, Error> {
+    let path = dir.join(FILE);
+    match disk::read_small(disk, &path, BYTES_MAX)? {
+        None => Ok(None),
+        Some(bytes) => decode(bytes).map(Some).map_err(|e| Error::of_wire(&path, e)),
+    }
+}
+
+/// As `look`, for `node` to use it.
+///
+/// # Errors
+/// As `look`; `OtherNode` if it belongs to another node.
+pub fn look_as(disk: &dyn Disk, dir: &Path, node: NodeId) -> Result<Option<Found>, Error> {
+    let found = look(disk, dir)?;
+    match found.as_ref().filter(|found| found.node != node) {
+        Some(Found { node: owner, .. }) => {
+            Err(Error::OtherNode { dir: dir.to_owned(), owner: owner.0, node: node.0 })
+        }
+        None => Ok(found),
+    }
 }
 
 impl Identity {
-    /// Takes `dir` into use: draws a store id by `draw` if it has none, counts the start, and takes
-    /// the clean mark off, durably. `boot_id` is that of the running system (see `boot_id`);
+    /// Takes `dir` into use for `node`: draws a store id by `draw` if it has none, counts the start, and
+    /// takes the clean mark off, durably. `boot_id` is that of the running system (see `boot_id`);
     /// `unflushed` says that writes will be acknowledged before they are flushed.
     pub fn start(
         disk: Arc<dyn Disk>,
         dir: &Path,
+        node: NodeId,
         boot_id: Option<String>,
         unflushed: bool,
         draw: impl FnOnce() -> u128,
     ) -> Result<Self, Error> {
         disk.create_dir(dir)?;
         let path = dir.join(FILE);
-        let found = match disk::read_small(disk.as_ref(), &path, BYTES_MAX)? {
-            None => None,
-            Some(bytes) => Some(decode(bytes).map_err(|e| Error::of_wire(&path, e))?),
-        };
-        let (store_id, starts, previous) = match found {
-            Some((store_id, starts, previous)) => (store_id, starts, Some(previous)),
+        let (store_id, starts, previous) = match look_as(disk.as_ref(), dir, node)? {
+            Some(found) => (found.store_id, found.starts, Some(found.previous)),
             None => (draw(), 0, None),
         };
         let incarnation = starts + 1;
@@ -201,6 +255,7 @@ impl Identity {
             disk,
             path,
             store_id,
+            node,
             incarnation,
             previous,
             boot_id,
@@ -219,7 +274,8 @@ impl Identity {
         if self.loss_unnoted.load(Ordering::Acquire) {
             state |= LOSS_UNNOTED;
         }
-        let bytes = encode(self.store_id, self.incarnation, self.boot_id.as_deref(), state);
+        let boot_id = self.boot_id.as_deref();
+        let bytes = encode(self.store_id, self.node, self.incarnation, boot_id, state);
         Ok(disk::replace(self.disk.as_ref(), &self.path, &bytes)?)
     }
 
@@ -232,7 +288,7 @@ impl Identity {
         let damaged = |detail: String| Error::Damaged { path: self.path.clone(), detail };
         let found = disk::read_small(self.disk.as_ref(), &self.path, BYTES_MAX)?
             .ok_or_else(|| damaged("it is gone".to_owned()))?;
-        let (store_id, _, _) = decode(found).map_err(|e| Error::of_wire(&self.path, e))?;
+        let store_id = decode(found).map_err(|e| Error::of_wire(&self.path, e))?.store_id;
         if store_id != self.store_id {
             return Err(damaged(format!("it belongs to store {store_id:032x}")));
         }

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 
 use super::engine::{Change, Engine, Stored, Until, Visit};
 use super::engine_wal::EngineWal;
-pub use super::engine_wal::quarantine;
 use super::sled_files::SledFiles;
 use super::store_record as record;
 use super::wal::Error;

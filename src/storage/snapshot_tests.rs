@@ -11,6 +11,7 @@ use super::replicas_started::ReplicasStarted;
 use super::sim_files::SimFiles;
 use super::snapshot_files::{Error, SnapshotFile, SnapshotFiles};
 use super::wal_suite::key;
+use crate::types::NodeId;
 
 const DIR: &str = "/snapshots";
 
@@ -167,7 +168,7 @@ fn a_store_keeps_its_name_counts_its_starts_and_knows_how_it_stopped() {
     let disk = SimFiles::new(1);
     let start = |boot: &str, draw: u128| {
         let boot = Some(boot.to_owned());
-        Identity::start(simulated(&disk), Path::new("/d"), boot, true, || draw).unwrap()
+        Identity::start(simulated(&disk), Path::new("/d"), NodeId(1), boot, true, || draw).unwrap()
     };
     let first = start("boot-1", 7 << 70);
     assert_eq!((first.store_id, first.incarnation), (7 << 70, 1));
@@ -188,8 +189,11 @@ fn a_store_keeps_its_name_counts_its_starts_and_knows_how_it_stopped() {
     fifth.mark_clean().unwrap();
     let sixth = start("boot-3", 8);
     assert!(sixth.previous.as_ref().unwrap().clean && !sixth.loss_unnoted());
+    let again = |node| Identity::start(simulated(&disk), Path::new("/d"), node, None, true, || 9);
+    let error = again(NodeId(2)).unwrap_err().to_string();
+    assert!(error.contains("/d belongs to node 1, but this is node 2"), "{error}");
     disk.corrupt(Path::new("/d/identity"), |bytes| bytes[9] ^= 1).unwrap();
-    let error = Identity::start(simulated(&disk), Path::new("/d"), None, true, || 9).unwrap_err();
+    let error = again(NodeId(1)).unwrap_err();
     assert!(matches!(error, identity::Error::Damaged { .. }), "{error}");
     // What another build wrote is sound, and not for this one.
     let reseal = |bytes: &mut Vec<u8>| {
@@ -199,7 +203,7 @@ fn a_store_keeps_its_name_counts_its_starts_and_knows_how_it_stopped() {
         bytes[..4].copy_from_slice(&crc);
     };
     disk.corrupt(Path::new("/d/identity"), reseal).unwrap();
-    let error = Identity::start(simulated(&disk), Path::new("/d"), None, true, || 9).unwrap_err();
+    let error = again(NodeId(1)).unwrap_err();
     assert!(matches!(error, identity::Error::Format { format: 1, expected: 3, .. }), "{error}");
     assert!(error.to_string().contains("empty data directory"), "{error}");
 }

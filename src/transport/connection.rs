@@ -17,7 +17,7 @@ use tonic::Status;
 use super::options::PeerOptions;
 use super::proto::{self, Frame, Hello, PeerMessage};
 use super::step_back::StepBack;
-use super::{FrameKind, Handler, Refusal};
+use super::{FrameKind, Handler, Refusal, other_cluster};
 use crate::types::limits::FRAME_BYTES_MAX;
 use crate::types::metrics::Metrics;
 use crate::types::{GroupId, NodeId};
@@ -35,6 +35,9 @@ pub type Requests = Pin<Box<dyn Stream<Item = Result<PeerMessage, Status>> + Sen
 /// peer takes no more answers, and so stops reading the peer's requests.
 pub struct Connection {
     from: NodeId,
+    /// The cluster that the peer named when it connected; 0 if it knew none. It connects again when
+    /// it knows.
+    cluster_id: u128,
     hello: Option<Hello>,
     requests: Requests,
     handler: Arc<dyn Handler>,
@@ -75,9 +78,9 @@ impl Future for Running {
 }
 
 impl Connection {
-    /// Serves `from`, whose hello was read from `requests`.
+    /// Serves `from`, a node of that cluster, whose hello was read from `requests`.
     pub fn new(
-        from: NodeId,
+        (from, cluster_id): (NodeId, u128),
         hello: Hello,
         requests: Requests,
         handler: Arc<dyn Handler>,
@@ -87,6 +90,7 @@ impl Connection {
     ) -> Self {
         Connection {
             from,
+            cluster_id,
             hello: Some(hello),
             requests,
             handler,
@@ -124,6 +128,10 @@ impl Connection {
                 self.finish(id, Ok(Err(refusal)));
                 continue;
             };
+            if let Some(refusal) = self.foreign(kind) {
+                self.finish(id, Ok(Err(refusal)));
+                continue;
+            }
             let (from, group) = (self.from, GroupId(frame.group));
             let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 self.handler.handle(from, group, kind, frame.payload)
@@ -148,6 +156,21 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Groups of different clusters have the same numbers: what does not come from this node's own
+    /// cluster is refused, all but the hellos by which nodes find their cluster.
+    fn foreign(&self, kind: FrameKind) -> Option<Refusal> {
+        let ours = self.handler.cluster_id();
+        if ours == 0 || self.cluster_id == ours || kind == FrameKind::Hello {
+            return None;
+        }
+        Some(Refusal(match self.cluster_id {
+            0 => {
+                format!("{} does not name its cluster, this node belongs to {ours:032x}", self.from)
+            }
+            theirs => other_cluster(&self.from.to_string(), theirs, ours),
+        }))
     }
 
     /// Puts a handler's answer into the outbox.

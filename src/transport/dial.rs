@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
@@ -11,6 +12,7 @@ use super::link::Link;
 use super::options::{
     CONNECTION_WINDOW_BYTES, HTTP2_FRAME_BYTES_MAX, PeerOptions, STREAM_WINDOW_BYTES,
 };
+use super::other_cluster;
 use super::outbox::Outbox;
 use super::proto::peer_client::PeerClient;
 use super::proto::{Hello, PEER_MESSAGE_BYTES_MAX, PeerMessage};
@@ -27,6 +29,8 @@ pub struct Dialer {
     pub options: PeerOptions,
     /// Where sent messages are counted.
     pub metrics: Arc<Metrics>,
+    /// The cluster we belong to; 0 while we know none.
+    pub cluster: watch::Receiver<u128>,
 }
 
 impl Dialer {
@@ -42,9 +46,18 @@ impl Dialer {
     async fn keep(&self, link: &Arc<Link>, address: &str) {
         let mut backoff = self.options.backoff_min;
         let mut told = false;
+        let mut cluster = self.cluster.clone();
         loop {
             let began = now();
-            let (was_up, detail) = self.connection(link, address).await;
+            cluster.mark_unchanged();
+            let (was_up, detail) = tokio::select! {
+                biased;
+                () = changed(&mut cluster) => {
+                    link.down("connecting again, as a node of its cluster");
+                    continue;
+                }
+                ended = self.connection(link, address) => ended,
+            };
             link.down(&detail);
             if was_up {
                 told = false;
@@ -97,7 +110,8 @@ impl Dialer {
         let channel = cork::connect(&self.endpoint(address)?)
             .await
             .map_err(|error| format!("cannot connect to {address}: {}", chain(&error)))?;
-        let hello = Hello { node: self.self_node.0, protocol: self.options.protocol };
+        let ours = *self.cluster.borrow();
+        let hello = Hello::of(self.self_node.0, self.options.protocol, ours);
         let outbox = Outbox::new(Arc::clone(link), generation, hello, Arc::clone(&self.metrics));
         let mut answers = PeerClient::new(channel)
             .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
@@ -113,10 +127,16 @@ impl Dialer {
             let ours = self.options.protocol;
             return Err(format!("{address} speaks protocol {}, we {ours}", hello.protocol));
         }
-        let expected = link.peer();
-        // A link to an address whose node is not known yet carries node 0.
-        if expected.0 != 0 && hello.node != expected.0 {
+        let (expected, theirs) = (link.peer(), hello.cluster_id());
+        // A link to an address whose node is not known yet carries node 0, and hellos only.
+        if expected.0 == 0 {
+            return Ok(answers);
+        }
+        if hello.node != expected.0 {
             return Err(format!("{address} is {}, not {expected}", NodeId(hello.node)));
+        }
+        if ours != 0 && theirs != 0 && ours != theirs {
+            return Err(other_cluster(&format!("{expected} at {address}"), theirs, ours));
         }
         Ok(answers)
     }
@@ -132,6 +152,14 @@ impl Dialer {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(HTTP2_FRAME_BYTES_MAX))
+    }
+}
+
+/// Waits until another cluster is named.
+async fn changed(cluster: &mut watch::Receiver<u128>) {
+    if cluster.changed().await.is_err() {
+        // The transport is going away, and this task with it.
+        std::future::pending::<()>().await;
     }
 }
 

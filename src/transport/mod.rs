@@ -113,12 +113,18 @@ pub struct Refusal(pub String);
 
 /// Version of the peer protocol: of `peer.proto` and of what the payloads hold. Nodes of unequal
 /// versions do not talk.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Serves the frames of peers. `handle` is called in the order frames arrive on a connection; the
 /// returned future is polled once before the next frame is handled, then runs concurrently. It is
 /// dropped unfinished when the connection breaks: what must outlive the caller is not in it.
 pub trait Handler: Send + Sync + 'static {
+    /// The cluster this node belongs to; 0 while it knows none. Once it does, only nodes that name the
+    /// same one are served anything but `Hello`.
+    fn cluster_id(&self) -> u128 {
+        0
+    }
+
     /// Answers one frame.
     fn handle(
         &self,
@@ -145,6 +151,12 @@ pub trait Transport: Send + Sync + Debug + 'static {
         deadline: Instant,
     ) -> BoxFuture<'static, Result<Bytes, Error>>;
 
+    /// The node knows its cluster, from now on and for ever: peers hear of it. A network that has one
+    /// cluster only need not care.
+    fn set_cluster(&self, cluster_id: u128) {
+        let _ = cluster_id;
+    }
+
     /// Learns or changes a peer's address.
     fn set_address(&self, peer: NodeId, address: &str);
 
@@ -160,6 +172,11 @@ pub trait Transport: Send + Sync + Debug + 'static {
 
 /// Shared handle.
 pub type SharedTransport = Arc<dyn Transport>;
+
+/// How a node of another cluster is named, to itself and in the log.
+pub(crate) fn other_cluster(who: &str, theirs: u128, ours: u128) -> String {
+    format!("{who} belongs to cluster {theirs:032x}, this node to {ours:032x}")
+}
 
 #[cfg(test)]
 mod sim_tests;

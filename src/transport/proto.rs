@@ -11,6 +11,19 @@ pub const FRAME_OVERHEAD_BYTES: usize = 48;
 /// Largest message, encoded: one largest frame, or several that fit together.
 pub const PEER_MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 4 * 1024;
 
+impl Hello {
+    /// Of `node`, which belongs to `cluster_id`; 0 if it knows none.
+    pub fn of(node: u64, protocol: u32, cluster_id: u128) -> Self {
+        let (cluster_high, cluster_low) = ((cluster_id >> 64) as u64, cluster_id as u64);
+        Hello { node, protocol, cluster_high, cluster_low }
+    }
+
+    /// The cluster it names; 0 for none.
+    pub fn cluster_id(&self) -> u128 {
+        u128::from(self.cluster_high) << 64 | u128::from(self.cluster_low)
+    }
+}
+
 impl Frame {
     /// An upper bound of the frame's encoded size, bytes.
     pub fn size_bytes(&self) -> usize {
@@ -29,7 +42,7 @@ mod tests {
     /// A change of these bytes needs a new protocol version.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 2);
+        assert_eq!(PROTOCOL_VERSION, 3);
         let payload = Bytes::from_static(b"ab");
         let frame = |status: Status| Frame {
             id: 300,
@@ -38,12 +51,15 @@ mod tests {
             status: status.into(),
             payload: payload.clone(),
         };
-        let hello = Some(Hello { node: 2, protocol: PROTOCOL_VERSION });
+        let hello = Some(Hello::of(2, PROTOCOL_VERSION, 0));
         let message = PeerMessage { hello, frames: vec![frame(Status::Failed)] };
         let expected =
-            b"\x0a\x04\x08\x02\x10\x02\x12\x0d\x08\xac\x02\x10\x07\x18\x06\x20\x03\x2a\x02ab";
+            b"\x0a\x04\x08\x02\x10\x03\x12\x0d\x08\xac\x02\x10\x07\x18\x06\x20\x03\x2a\x02ab";
         assert_eq!(message.encode_to_vec(), expected);
         assert_eq!(PeerMessage::decode(&expected[..]).unwrap(), message);
+        let hello = Hello::of(2, PROTOCOL_VERSION, 5 << 64 | 6);
+        let expected = b"\x08\x02\x10\x03\x19\x05\0\0\0\0\0\0\0\x21\x06\0\0\0\0\0\0\0";
+        assert_eq!((hello.encode_to_vec(), hello.cluster_id()), (expected.to_vec(), 5 << 64 | 6));
         let tags = [Status::Request, Status::Answer, Status::Refused, Status::Failed];
         assert_eq!(tags.map(i32::from), [0, 1, 2, 3]);
     }

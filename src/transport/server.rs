@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Handler;
 use super::connection::Connection;
 use super::cork::Corked;
 use super::options::{
@@ -20,7 +19,9 @@ use super::options::{
 };
 use super::proto::peer_server::{Peer, PeerServer};
 use super::proto::{Hello, PEER_MESSAGE_BYTES_MAX, PeerMessage};
+use super::{Handler, other_cluster};
 use crate::types::NodeId;
+use crate::types::log_limit::LogLimit;
 use crate::types::metrics::Metrics;
 use crate::types::task::spawn;
 
@@ -28,6 +29,8 @@ use crate::types::task::spawn;
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Wait after a failed accept: out of file descriptors, trying at once would only burn a core.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
+/// How often a node of another cluster that keeps connecting is told of.
+const FOREIGN_TOLD_EVERY: Duration = Duration::from_secs(30);
 /// A peer needs one stream a connection.
 const STREAMS_PER_CONNECTION_MAX: u32 = 4;
 
@@ -38,6 +41,8 @@ pub struct PeerService {
     metrics: Arc<Metrics>,
     options: PeerOptions,
     cancel: CancellationToken,
+    /// Nodes of other clusters that were told of.
+    foreign: LogLimit<NodeId>,
 }
 
 impl PeerService {
@@ -49,7 +54,8 @@ impl PeerService {
         options: PeerOptions,
         cancel: CancellationToken,
     ) -> Self {
-        PeerService { self_node, handler, metrics, options, cancel }
+        let foreign = LogLimit::new(FOREIGN_TOLD_EVERY);
+        PeerService { self_node, handler, metrics, options, cancel, foreign }
     }
 
     /// Serves peers on `listener` until the service's token is cancelled. The returned task ends
@@ -143,9 +149,15 @@ impl Peer for PeerService {
             tracing::warn!(?address, reason = status.message(), "peer connection refused");
         })?;
         let from = NodeId(first.hello.map_or(0, |hello| hello.node));
-        let hello = Hello { node: self.self_node.0, protocol: self.options.protocol };
+        let (theirs, ours) =
+            (first.hello.map_or(0, |hello| hello.cluster_id()), self.handler.cluster_id());
+        if theirs != 0 && ours != 0 && theirs != ours && self.foreign.allows(from) {
+            let reason = other_cluster(&from.to_string(), theirs, ours);
+            tracing::warn!(?address, reason, "peer refused");
+        }
+        let hello = Hello::of(self.self_node.0, self.options.protocol, ours);
         let connection = Connection::new(
-            from,
+            (from, theirs),
             hello,
             Box::pin(requests),
             Arc::clone(&self.handler),

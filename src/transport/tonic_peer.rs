@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::RwLock;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::Dialer;
@@ -22,6 +23,7 @@ use crate::types::{GroupId, NodeId};
 #[derive(Debug)]
 pub struct TonicTransport {
     dialer: Dialer,
+    cluster: watch::Sender<u128>,
     /// Never held across an await; read by each call, written when an address changes.
     peers: RwLock<HashMap<NodeId, Peer>>,
     cancel: CancellationToken,
@@ -39,8 +41,10 @@ impl TonicTransport {
     /// A transport that knows no peer yet.
     pub fn new(self_node: NodeId, metrics: Arc<Metrics>, options: PeerOptions) -> Arc<Self> {
         let cancel = CancellationToken::new();
+        let cluster = watch::Sender::new(0);
         Arc::new(TonicTransport {
-            dialer: Dialer { self_node, options, metrics },
+            dialer: Dialer { self_node, options, metrics, cluster: cluster.subscribe() },
+            cluster,
             peers: RwLock::new(HashMap::new()),
             _cancel_on_drop: cancel.clone().drop_guard(),
             cancel,
@@ -72,6 +76,10 @@ impl Transport for TonicTransport {
             return ready(Err(Error::Unreachable { peer: to, detail })).boxed();
         };
         peer.link.call(group, kind, payload, deadline)
+    }
+
+    fn set_cluster(&self, cluster_id: u128) {
+        self.cluster.send_if_modified(|known| std::mem::replace(known, cluster_id) != cluster_id);
     }
 
     fn set_address(&self, peer: NodeId, address: &str) {

@@ -222,6 +222,11 @@ pub const CONTROLLER_REPLICAS_MAX: usize = 5;
 /// one more that it has lost and not been told to forget.
 pub const LOST_REPORTED_MAX: usize = 4 * SHARDS_MAX as usize;
 
+/// Default replicas whose logs a node keeps although it serves them no more.
+pub const SET_ASIDE_REPLICAS_DEFAULT: usize = 64;
+/// Default whole stores that a node keeps although it reads them no more.
+pub const SET_ASIDE_STORES_DEFAULT: usize = 4;
+
 const _: () = assert!(BATCH_WRITES_MAX <= GROUP_QUEUE_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= GROUP_QUEUE_BYTES_MAX);
 const _: () = assert!(BATCH_WORK_BYTES_MAX <= TRANSACTION_WORK_BYTES_MAX);

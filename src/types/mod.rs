@@ -7,6 +7,7 @@ pub mod ids;
 pub mod lease;
 pub mod limits;
 pub mod lock;
+pub mod log_limit;
 pub mod metrics;
 pub mod query;
 pub mod random;

@@ -117,10 +117,16 @@ impl ProcessCluster {
 
     /// Starts a node, for the first time or again.
     pub fn launch(&mut self, at: usize) {
+        self.launch_with(at, &[]);
+    }
+
+    /// As `launch`, with more flags for this life.
+    #[allow(dead_code, reason = "not every test binary needs it")]
+    pub fn launch_with(&mut self, at: usize, flags: &[&str]) {
         assert!(self.running[at].is_none(), "node {} runs", at + 1);
         let member = &self.members[at];
         let config = member.config.to_str().unwrap();
-        let args = [&["serve", "--config", config], self.flags].concat();
+        let args = [&["serve", "--config", config], self.flags, flags].concat();
         self.running[at] =
             Some(Process::start(&format!("node{}", member.id), self.dir.path(), &args));
     }

@@ -9,6 +9,7 @@ mod client;
 #[path = "../support/commands.rs"]
 mod commands;
 mod dev;
+mod directories;
 mod disk;
 mod formation;
 #[path = "../support/grpc_json.rs"]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raftcache::config::Config;
+use raftcache::config::{Config, Durability};
 use raftcache::front::pb::cache_service_client::CacheServiceClient;
 use raftcache::node::serve::{Served, start};
 use raftcache::types::clock::now;
@@ -31,6 +31,7 @@ impl OneNode {
         config.cluster.expected_nodes = 1;
         config.cluster.replicas = 1;
         config.cluster.shards = 4;
+        config.durability = Durability::Memory;
         let served = start(&config).await.unwrap();
         let started = now();
         while !served.readiness().0 {

@@ -196,6 +196,7 @@ impl Cluster {
             shard_wal,
             identity: None,
             health: Arc::clone(&health),
+            set_aside_replicas_max: 64,
         });
         let mut random = Random::new(self.plan.seed ^ (id << 40) ^ (store.incarnation << 20));
         let environment = Environment {

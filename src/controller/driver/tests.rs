@@ -5,8 +5,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::*;
+use crate::codec::cluster_record;
 use crate::controller::handle::tests::{Peers, controller};
+use crate::controller::messages::{ControlAnswer, ControlRequest, decode, encode};
 use crate::core::table::{NodeInfo, ReplicaPlacement, ShardPlacement};
+use crate::transport::FrameKind;
 use crate::types::{Generation, GroupId, Reason, RoutingEpoch, ShardId, task};
 
 /// A replica, and the members its group began with.
@@ -70,9 +73,15 @@ impl ReplicaHost for Host {
         .boxed()
     }
 
-    fn stop_replica(&self, key: LogKey, forget: bool) -> BoxFuture<'_, Result<(), HostError>> {
+    fn stop_replica(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>> {
+        assert!(self.running.lock().remove(&key));
+        self.say(format!("stop {key}"));
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn set_aside(&self, key: LogKey) -> BoxFuture<'_, Result<(), HostError>> {
         assert!(self.running.lock().remove(&key) || self.left.lock().remove(&key));
-        self.say(format!("stop {key} forget {forget}"));
+        self.say(format!("set aside {key}"));
         std::future::ready(Ok(())).boxed()
     }
 
@@ -161,7 +170,11 @@ struct Rig {
 
 impl Rig {
     fn new(host: Host) -> Self {
-        let controller = controller(Peers::new(|_, _, _| None), true);
+        Self::among(Peers::new(|_, _, _| None), host)
+    }
+
+    fn among(peers: Arc<Peers>, host: Host) -> Self {
+        let controller = controller(peers, true);
         let (host, cancel) = (Arc::new(host), CancellationToken::new());
         let driver = Driver::new(controller.clone(), Arc::clone(&host) as Arc<dyn ReplicaHost>);
         let task = task::spawn("driver", driver.run(cancel.clone()));
@@ -224,12 +237,12 @@ async fn a_lost_store_stops_everything() {
     rig.stand(Standing::StoreLost { known: 1 });
     rig.host.wait(|host| host.running.lock().is_empty()).await;
     let asked = rig.host.asked.borrow().clone();
-    assert!(asked.contains(&"stop g1-r11 forget false".to_owned()), "{asked:?}");
+    assert!(asked.contains(&"stop g1-r11".to_owned()), "{asked:?}");
     rig.end().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_taken_off_this_node_is_stopped_and_forgotten() {
+async fn a_replica_taken_off_this_node_is_stopped_and_set_aside() {
     let rig = Rig::new(Host::default());
     rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
     rig.publish(1);
@@ -239,7 +252,7 @@ async fn a_replica_taken_off_this_node_is_stopped_and_forgotten() {
     rig.controller.inner.table.send_replace(Arc::new(moved));
     rig.host.wait(|host| *host.running.lock() == BTreeSet::from([key(1, 11)])).await;
     let asked = rig.host.asked.borrow().clone();
-    assert!(asked.contains(&"stop g2-r14 forget true".to_owned()), "{asked:?}");
+    assert!(asked.contains(&"set aside g2-r14".to_owned()), "{asked:?}");
     rig.end().await;
 }
 
@@ -260,7 +273,45 @@ async fn a_replica_whose_log_is_lost_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_abandoned_replicas_left_is_removed_and_what_is_lost_but_placed_here_stays() {
+async fn a_log_that_is_found_lost_later_is_reported_by_its_id() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&told);
+    let peers = Peers::new(move |_, kind, payload| {
+        assert_eq!(kind, FrameKind::Control);
+        let request: ControlRequest = decode(&payload, "control").unwrap();
+        hears.lock().push(cluster_record::decode_command(request.command).unwrap());
+        let done = ClusterReply::Done { epoch: RoutingEpoch(2) };
+        Some(Ok(encode(&ControlAnswer::Reply(cluster_record::encode_reply(&done)))))
+    });
+    let log_lost = Mutex::new(BTreeSet::from([key(1, 11)]));
+    let rig = Rig::among(peers, Host { log_lost, ..Host::default() });
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    rig.publish(1);
+    rig.host.wait(|host| host.running.lock().contains(&key(2, 14))).await;
+    tokio::time::sleep(BALANCE_EVERY * 5).await;
+    let replicas = vec![ReplicaId(11)];
+    let report = ReportLost { node: NodeId(9), incarnation: 1, replicas };
+    assert_eq!(*told.lock(), [ClusterCommand::ReportLost(report)], "once");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_the_cluster_counts_as_lost_is_stopped_and_keeps_its_log() {
+    let rig = Rig::new(Host::default());
+    rig.stand(Standing::Registered { epoch: RoutingEpoch(1) });
+    rig.publish(1);
+    rig.host.wait(|host| *host.running.lock() == both()).await;
+    let lost = BTreeSet::from([ReplicaId(14)]);
+    rig.controller.inner.table.send_replace(Arc::new(RoutingTable { lost, ..table(2) }));
+    rig.host.wait(|host| *host.running.lock() == BTreeSet::from([key(1, 11)])).await;
+    tokio::time::sleep(BALANCE_EVERY * 2).await;
+    let asked = rig.host.asked.borrow().clone();
+    assert_eq!(asked.last(), Some(&"stop g2-r14".to_owned()), "{asked:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_abandoned_replicas_left_is_set_aside_and_what_is_lost_but_placed_here_stays() {
     let left = Mutex::new(BTreeSet::from([key(1, 5), key(2, 14), key(9, 77)]));
     let log_lost = Mutex::new(BTreeSet::from([key(2, 14)]));
     let rig = Rig::new(Host { left, log_lost, ..Host::default() });
@@ -271,7 +322,7 @@ async fn what_abandoned_replicas_left_is_removed_and_what_is_lost_but_placed_her
     rig.host.wait(|host| host.left.lock().len() == 1).await;
     assert_eq!(*rig.host.left.lock(), BTreeSet::from([key(2, 14)]));
     let asked = rig.host.asked.borrow().clone();
-    assert!(asked.contains(&"stop g1-r5 forget true".to_owned()), "{asked:?}");
+    assert!(asked.contains(&"set aside g1-r5".to_owned()), "{asked:?}");
     rig.end().await;
 }
 

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use super::*;
 use crate::controller::founders::{Founders, MemoryFounders};
 use crate::controller::messages::{Hello, TableAnswer, TableRequest};
+use crate::core::table::Formed;
 use crate::types::task;
 
 /// What a scripted peer does with a frame; `None` keeps silent until the deadline.
@@ -254,6 +255,75 @@ async fn a_late_node_joins_registers_and_follows_the_table() {
     assert_eq!(running.await.unwrap(), Some(()), "no panic, and it ends");
 }
 
+/// Every seed but those that keep silent belongs to another cluster.
+fn elsewhere(silent: u64) -> Arc<Peers> {
+    Peers::new(move |to, kind, _| match kind {
+        FrameKind::Hello if to.0 != silent => {
+            let founders = Founders::of(vec![Founder { node: NodeId(1), store_id: 4 }]);
+            let hello = Hello { node: to, info: info(to.0), founders, epoch: RoutingEpoch(3) };
+            Some(Ok(encode(&hello)))
+        }
+        _ => Some(Err(transport::Error::Unreachable { peer: to, detail: String::new() })),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_seeds_all_belong_to_another_cluster_is_refused() {
+    let controller = controller(elsewhere(9), true);
+    let (mut standing, began) = (controller.standing(), now());
+    let cancel = controller.inner.cancel.clone();
+    let running = task::spawn("controller", controller.clone().run());
+    let refused = |standing: &Standing| match standing {
+        Standing::Refused { problem } => Some(problem.clone()),
+        _ => None,
+    };
+    let found = standing.wait_for(|standing| refused(standing).is_some());
+    let found = tokio::time::timeout(Duration::from_secs(20), found).await;
+    let problem = refused(&found.expect("refused in time").unwrap()).unwrap();
+    assert!(now() - began >= Duration::from_secs(5), "it might have found its cluster otherwise");
+    let other = Founders::of(vec![Founder { node: NodeId(1), store_id: 4 }]).unwrap();
+    for named in [founders().cluster_id(), other.cluster_id()] {
+        assert!(problem.contains(&format!("{named:032x}")), "{problem}");
+    }
+    assert!(!problem.contains('\n') && problem.contains("node.data_dir"), "{problem}");
+    cancel.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_that_keeps_silent_leaves_hope_and_the_wait_names_all() {
+    let controller = controller(elsewhere(2), true);
+    let cancel = controller.inner.cancel.clone();
+    let running = task::spawn("controller", controller.clone().run());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let waiting_for = controller.waiting_for().expect("it waits");
+    assert!(matches!(&*controller.standing().borrow(), Standing::Joining { .. }));
+    for named in ["the controller's leader", "\"2\"] do not answer", "seed 1 is n1 of another"] {
+        assert!(waiting_for.contains(named), "{named} in {waiting_for}");
+    }
+    cancel.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_differ_from_those_of_the_cluster_are_named_with_both() {
+    let controller = controller(Peers::new(|_, _, _| None), true);
+    assert_eq!(controller.ignored_settings(), [""; 0], "nothing is known yet");
+    let formed = Formed { nodes_min: 3, shards: 4, replicas: 3, bytes_max: 1 << 20 };
+    controller.inner.table.send_replace(Arc::new(RoutingTable { formed, ..table(4) }));
+    assert_eq!(controller.ignored_settings(), [""; 0]);
+    let formed = Formed { nodes_min: 5, shards: 16, replicas: 5, bytes_max: 1 << 21 };
+    controller.inner.table.send_replace(Arc::new(RoutingTable { formed, ..table(5) }));
+    let told = controller.ignored_settings();
+    let keys =
+        ["expected_nodes is 3", "shards is 4", "replicas is 3", "shard_bytes_max is 1048576"];
+    assert_eq!(told.len(), keys.len());
+    for (text, key) in told.iter().zip(keys) {
+        assert!(text.starts_with(&format!("cluster.{key} here and is ignored")), "{text}");
+    }
+    assert!(told[1].ends_with("the cluster was formed with 16"), "{told:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_with_another_store_only_follows() {
     let conflict = ClusterReply::StoreConflict { known: 5 };
@@ -340,7 +410,11 @@ async fn hellos_are_checked() {
     assert_eq!(peers.addresses.lock().get(&NodeId(3)), None, "store 200 is not that of node 3");
 
     let other = Founders::of(vec![Founder { node: NodeId(2), store_id: 4 }]);
-    assert!(say(hello(NodeId(2), other)).await.is_err(), "of another cluster");
+    let mut foreign = hello(NodeId(7), other);
+    foreign.info.peer_addr = "7".to_owned();
+    let answer: Hello = decode(&say(foreign).await.unwrap(), "hello").unwrap();
+    assert_eq!(answer.founders, Some(founders()), "a node of another cluster hears whose this is");
+    assert_eq!(peers.addresses.lock().get(&NodeId(7)), None, "and no more is done with it");
     let garbage = Bytes::from_static(&[0xff; 3]);
     assert!(controller.handle(NodeId(2), FrameKind::Hello, garbage).await.is_err());
     let control = encode(&ControlRequest { timeout_ms: 1, command: Bytes::new() });

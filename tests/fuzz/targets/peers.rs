@@ -131,11 +131,12 @@ pub fn cluster_records() -> Target {
     }
     let founders = Founders::of(vec![Founder { node: NodeId(1), store_id: 3 }]);
     let hello = Hello { node: NodeId(1), info: info(), founders, epoch: RoutingEpoch(300) };
-    let [form, register] = cluster_commands();
+    let [form, register, report] = cluster_commands();
     let command = cluster_record::encode_command(&form);
     let sound = [
         (0, command.clone()),
         (0, cluster_record::encode_command(&register)),
+        (0, cluster_record::encode_command(&report)),
         (1, machine.encode_snapshot()),
         (2, encode(&hello)),
         (3, encode(&ControlRequest { timeout_ms: 300, command })),
