@@ -14,7 +14,7 @@ use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
-const DOCUMENTS: [&str; 17] = [
+const DOCUMENTS: [&str; 18] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -26,6 +26,7 @@ const DOCUMENTS: [&str; 17] = [
     "docs/fuzzing.md",
     "docs/http.md",
     "docs/memory.md",
+    "docs/operations.md",
     "docs/overload.md",
     "docs/performance.md",
     "docs/resp.md",

@@ -184,7 +184,9 @@ pub fn del(args: DelArgs) -> anyhow::Result<ExitCode> {
     block_on(run_del(&target, &args.key, DeleteOptions { only }, &mut stdout()))
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+pub(super) fn block_on(
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,5 +1,6 @@
 //! The command line: arguments in, calls into the library out.
 
+mod alarm;
 mod bench;
 mod client;
 mod dev;
@@ -26,10 +27,14 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Run a whole cluster on this machine, in one process.
     Dev(dev::Args),
-    /// Show the cluster as one node knows it. Exit code 1 if a node is missing or not ready.
+    /// Show the cluster as one node knows it. Exit code 1 if a node is missing or not ready, or an alarm
+    /// is active.
     Status(client::StatusArgs),
     /// Ask one node whether it is ready, for health checks. Exit code 0 only if it is.
     Health(client::HealthArgs),
+    /// Show alarms, and acknowledge them.
+    #[command(subcommand)]
+    Alarm(alarm::Command),
     /// Read a key. Exit code 1 if there is none.
     Get(client::GetArgs),
     /// Set a key. Exit code 1 if the condition does not hold.
@@ -50,6 +55,7 @@ impl Cli {
             Command::Dev(args) => dev::run(args),
             Command::Status(args) => client::status(args),
             Command::Health(args) => client::health(args),
+            Command::Alarm(command) => alarm::run(command),
             Command::Get(args) => client::get(args),
             Command::Set(args) => client::set(args),
             Command::Del(args) => client::del(args),
@@ -81,6 +87,19 @@ mod tests {
         assert!(parse(&["--if-absent", "--if-version", "3"]).is_err());
         assert!(parse(&["--ttl", "10 parsecs"]).is_err());
         assert!(parse(&["--file", "f"]).is_err(), "a value and a file are two values");
+    }
+
+    #[test]
+    fn alarms_are_acknowledged_by_id_or_all_at_once() {
+        let parse = |extra: &[&str]| {
+            let args = ["raftcache", "alarm", "ack"].iter().chain(extra);
+            Cli::try_parse_from(args).map(|_| ())
+        };
+        assert!(parse(&["1", "2"]).is_ok());
+        assert!(parse(&["--all"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["1", "--all"]).is_err());
+        assert!(parse(&["one"]).is_err());
     }
 
     #[test]

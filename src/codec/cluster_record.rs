@@ -2,15 +2,18 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::core::cluster::alarms::{AckAlarms, AlarmKind, RaiseAlarm};
 use crate::core::cluster::{ClusterCommand, ClusterReply, Form, Founder, RegisterNode, ReportLost};
-use crate::core::table::NodeInfo;
-use crate::types::limits::{CONTROLLER_REPLICAS_MAX, LOST_REPORTED_MAX};
+use crate::core::table::{NodeInfo, ReplicaPlacement};
+use crate::types::limits::{ALARMS_MAX, CONTROLLER_REPLICAS_MAX, LOST_REPORTED_MAX};
 use crate::types::wire::{self, get_bytes, get_u8, get_u64, get_varint, put_bytes, put_varint};
-use crate::types::{NodeId, ReplicaId, RoutingEpoch};
+use crate::types::{NodeId, ReplicaId, RoutingEpoch, ShardId};
 
 const REGISTER_NODE: u8 = 1;
 const FORM: u8 = 2;
 const REPORT_LOST: u8 = 3;
+const RAISE_ALARM: u8 = 4;
+const ACK_ALARMS: u8 = 5;
 
 const DONE: u8 = 1;
 const NOT_FORMED: u8 = 2;
@@ -21,6 +24,20 @@ const INVALID: u8 = 6;
 
 /// Longest address or zone, bytes.
 const TEXT_BYTES_MAX: usize = 1024;
+
+/// What the log holds: a command and what its leader's clock showed when it proposed it.
+pub fn encode_entry(unix_ms: u64, command: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(10 + command.len());
+    put_varint(&mut out, unix_ms);
+    out.put_slice(command);
+    out.freeze()
+}
+
+/// Decodes what the log holds.
+pub fn decode_entry(mut input: Bytes) -> Result<(u64, ClusterCommand), wire::Error> {
+    let unix_ms = get_varint(&mut input, "time of a cluster command")?;
+    Ok((unix_ms, decode_command(input)?))
+}
 
 /// Encodes a command.
 pub fn encode_command(command: &ClusterCommand) -> Bytes {
@@ -53,6 +70,25 @@ pub fn encode_command(command: &ClusterCommand) -> Bytes {
             put_varint(&mut out, report.incarnation);
             put_replicas(&mut out, &report.replicas);
         }
+        ClusterCommand::RaiseAlarm(raise) => {
+            out.put_u8(RAISE_ALARM);
+            out.put_u8(raise.kind.tag());
+            put_varint(&mut out, u64::from(raise.shard.0));
+            put_varint(&mut out, raise.replica.replica.0);
+            put_varint(&mut out, raise.replica.node.0);
+        }
+        ClusterCommand::AckAlarms(which) => {
+            out.put_u8(ACK_ALARMS);
+            let ids = match which {
+                AckAlarms::All => None,
+                AckAlarms::Ids(ids) => Some(ids),
+            };
+            out.put_u8(u8::from(ids.is_some()));
+            if let Some(ids) = ids {
+                put_varint(&mut out, ids.len() as u64);
+                ids.iter().for_each(|id| put_varint(&mut out, *id));
+            }
+        }
     }
     out.freeze()
 }
@@ -81,6 +117,8 @@ pub fn decode_command(mut input: Bytes) -> Result<ClusterCommand, wire::Error> {
             incarnation: get_varint(input, "incarnation")?,
             replicas: get_replicas(input)?,
         }),
+        RAISE_ALARM => ClusterCommand::RaiseAlarm(get_raise(input)?),
+        ACK_ALARMS => ClusterCommand::AckAlarms(get_ack(input)?),
         tag => return Err(wire::Error::Tag { what: "cluster command", tag: u64::from(tag) }),
     };
     wire::finish(input, "cluster command")?;
@@ -153,6 +191,33 @@ fn get_replicas(input: &mut Bytes) -> Result<Vec<ReplicaId>, wire::Error> {
     (0..count).map(|_| Ok(ReplicaId(get_varint(input, "replica")?))).collect()
 }
 
+fn get_raise(input: &mut Bytes) -> Result<RaiseAlarm, wire::Error> {
+    const WHAT: &str = "kind of alarm";
+    let tag = get_u8(input, WHAT)?;
+    let kind = AlarmKind::of_tag(tag);
+    Ok(RaiseAlarm {
+        kind: kind.ok_or(wire::Error::Tag { what: WHAT, tag: u64::from(tag) })?,
+        shard: ShardId(get_u16(input, "shard")?),
+        replica: ReplicaPlacement {
+            replica: ReplicaId(get_varint(input, "replica")?),
+            node: NodeId(get_varint(input, "node")?),
+        },
+    })
+}
+
+fn get_ack(input: &mut Bytes) -> Result<AckAlarms, wire::Error> {
+    const WHAT: &str = "alarms";
+    if !get_bool(input, WHAT)? {
+        return Ok(AckAlarms::All);
+    }
+    let count = get_varint(input, WHAT)?;
+    if count > ALARMS_MAX as u64 {
+        return Err(wire::Error::Malformed { what: WHAT });
+    }
+    let ids = (0..count).map(|_| get_varint(input, WHAT));
+    Ok(AckAlarms::Ids(ids.collect::<Result<_, _>>()?))
+}
+
 fn get_info(input: &mut Bytes) -> Result<NodeInfo, wire::Error> {
     Ok(NodeInfo {
         store_id: get_u128(input, "store_id")?,
@@ -189,6 +254,14 @@ fn get_text(input: &mut Bytes, what: &'static str) -> Result<String, wire::Error
 
 fn get_u128(input: &mut Bytes, what: &'static str) -> Result<u128, wire::Error> {
     if input.remaining() >= 16 { Ok(input.get_u128_le()) } else { Err(wire::Error::Short { what }) }
+}
+
+fn get_bool(input: &mut Bytes, what: &'static str) -> Result<bool, wire::Error> {
+    match get_u8(input, what)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        tag => Err(wire::Error::Tag { what, tag: u64::from(tag) }),
+    }
 }
 
 fn get_u16(input: &mut Bytes, what: &'static str) -> Result<u16, wire::Error> {
@@ -245,6 +318,13 @@ mod tests {
                 incarnation: 4,
                 replicas: vec![ReplicaId(7)],
             }),
+            ClusterCommand::RaiseAlarm(RaiseAlarm {
+                kind: AlarmKind::ReplicaLost,
+                shard: ShardId(3),
+                replica: ReplicaPlacement { replica: ReplicaId(300), node: NodeId(5) },
+            }),
+            ClusterCommand::AckAlarms(AckAlarms::All),
+            ClusterCommand::AckAlarms(AckAlarms::Ids(vec![1, 300])),
         ]
     }
 
@@ -269,6 +349,9 @@ mod tests {
             format!("020b0a{zeros}02010500{zeros}020600{zeros}0210038080408877665544332211"),
             format!("01ac020201{zeros}03703a3103673a3203683a33017a03723a34040205ac02"),
             "03ac02040107".to_owned(),
+            "040203ac0205".to_owned(),
+            "0500".to_owned(),
+            "05010201ac02".to_owned(),
         ];
         assert_eq!(commands, expected);
         let replies: Vec<String> = replies().iter().map(|r| hex(&encode_reply(r))).collect();
@@ -302,6 +385,26 @@ mod tests {
                 assert!(decode_reply(bytes.slice(..len)).is_err());
             }
         }
+    }
+
+    #[test]
+    fn an_entry_is_a_command_behind_a_time() {
+        for command in commands() {
+            let entry = encode_entry(300, &encode_command(&command));
+            assert_eq!(hex(&entry), format!("ac02{}", hex(&encode_command(&command))));
+            assert_eq!(decode_entry(entry), Ok((300, command)));
+        }
+        assert!(decode_entry(Bytes::from_static(&[0xff])).is_err());
+    }
+
+    #[test]
+    fn unknown_kinds_and_too_many_ids_are_refused() {
+        for bytes in [&[RAISE_ALARM, 0, 1, 1, 1][..], &[RAISE_ALARM, 4, 1, 1, 1], &[ACK_ALARMS, 2]]
+        {
+            assert!(decode_command(Bytes::copy_from_slice(bytes)).is_err(), "{bytes:?}");
+        }
+        let many = AckAlarms::Ids((0..=ALARMS_MAX as u64).collect());
+        assert!(decode_command(encode_command(&ClusterCommand::AckAlarms(many))).is_err());
     }
 
     proptest! {

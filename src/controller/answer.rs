@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use super::founders::Founders;
-use super::handle::{ATTEMPT, Controller, propose_here};
+use super::handle::{ATTEMPT, Controller};
 use super::messages::{
     ControlAnswer, ControlRequest, Hello, TableAnswer, TableRequest, decode, encode,
 };
@@ -107,7 +107,7 @@ impl Controller {
             return ControlAnswer::NotLeader(replica.leader().map(|leader| leader.node));
         }
         let until = now() + ATTEMPT.min(Duration::from_millis(request.timeout_ms));
-        match propose_here(&replica, request.command, until).await {
+        match self.propose_here(&replica, request.command, until).await {
             Ok(reply) => ControlAnswer::Reply(reply),
             Err(Error { reason: Reason::NotLeader { leader, .. }, .. }) => {
                 ControlAnswer::NotLeader(leader)

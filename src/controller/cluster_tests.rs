@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::founders::MemoryFounders;
 use super::handle::{Controller, ControllerHost, ControllerSettings, Standing};
+use crate::core::cluster::alarms::{AckAlarms, AlarmKind, RaiseAlarm};
 use crate::core::cluster::{ClusterCommand, ClusterReply, RegisterNode};
-use crate::core::table::{NodeInfo, RoutingTable};
+use crate::core::table::{NodeInfo, ReplicaPlacement, RoutingTable};
 use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::heartbeat::Heartbeats;
 use crate::raft::machine::StateMachine;
@@ -25,9 +26,9 @@ use crate::storage::sim_wal::{SimDisk, SimWal};
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::sim::SimNetwork;
 use crate::transport::{FrameKind, Handler, Refusal};
-use crate::types::clock::now;
+use crate::types::clock::{SimClock, now};
 use crate::types::metrics::Metrics;
-use crate::types::{Error, GroupId, LogKey, NodeId, Reason, ReplicaId, SLOTS, task};
+use crate::types::{Error, GroupId, LogKey, NodeId, Reason, ReplicaId, SLOTS, ShardId, task};
 
 struct NodeHandler(Controller);
 
@@ -147,6 +148,7 @@ impl World {
             replicas: 3,
             bytes_max: 1 << 20,
             seed: 5,
+            clock: SimClock::new(1_700_000_000_000),
         };
         let transport = self.network.transport(node);
         let host = Arc::new(Host { node, deps });
@@ -322,5 +324,73 @@ async fn commands_find_the_next_leader_and_replicas_agree() {
         digests.push(world.controller(id).replica().unwrap().with_machine(|m| m.digest()));
     }
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "INV-3: {digests:?}");
+    world.end().await;
+}
+
+/// Waits until a node shows alarms of these ids.
+async fn shows(world: &World, id: u64, ids: &[u64]) -> Arc<RoutingTable> {
+    let shown = |table: &RoutingTable| -> Vec<u64> {
+        table.alarms.active().iter().map(|alarm| alarm.id).collect()
+    };
+    let mut tables = world.controller(id).table();
+    let met = tables.wait_for(|table| shown(table) == ids);
+    let met = tokio::time::timeout(Duration::from_secs(60), met).await;
+    let met = met.map(|table| Arc::clone(&table.unwrap()));
+    let now = shown(&world.controller(id).table().borrow());
+    met.unwrap_or_else(|_| panic!("node {id} shows {now:?}, not {ids:?}"))
+}
+
+/// Any node takes an alarm and its end, one without a replica of the controller as well; neither a
+/// new leader nor a restart of all forgets it.
+#[tokio::test(start_paused = true)]
+async fn alarms_are_everywhere_until_they_are_acknowledged() {
+    let mut world = World::new(3);
+    (1..=3).for_each(|id| world.start(id));
+    world.formed().await;
+    world.stores.insert(4, Store::new(400, 4));
+    world.start(4);
+    world.registered(4).await;
+    let raise = |shard: u16| RaiseAlarm {
+        kind: AlarmKind::ReplicaLost,
+        shard: ShardId(shard),
+        replica: ReplicaPlacement { replica: ReplicaId(9), node: NodeId(1) },
+    };
+    let soon = || now() + Duration::from_secs(30);
+    for (id, shard) in [(1, 0), (2, 1), (3, 2), (4, 3)] {
+        world.controller(id).raise_alarm(raise(shard), soon()).await.unwrap();
+    }
+    for id in 1..=4 {
+        let table = shows(&world, id, &[1, 2, 3, 4]).await;
+        let at = table.alarms.active()[0].first_unix_ms;
+        assert!(at >= 1_700_000_000_000, "by the clock of the leader: {at}");
+    }
+    let refused = world.controller(4).raise_alarm(raise(99), soon()).await.unwrap_err();
+    assert!(matches!(refused.reason, Reason::InvalidArgument { field: "alarm", .. }), "{refused}");
+
+    let leads = |world: &World, id: u64| world.controller(id).replica().unwrap().is_leader();
+    let leader = (1..=3).find(|id| leads(&world, *id)).unwrap();
+    world.kill(leader).await;
+    let ids = AckAlarms::Ids(vec![1, 3]);
+    let left = world.controller(4).acknowledge(ids, soon()).await.unwrap();
+    assert_eq!(left.iter().map(|alarm| alarm.id).collect::<Vec<_>>(), [2, 4]);
+    let never = AckAlarms::Ids(vec![2, 5]);
+    let refused = world.controller(4).acknowledge(never, soon()).await.unwrap_err();
+    assert!(matches!(refused.reason, Reason::InvalidArgument { field: "ids", .. }), "{refused}");
+    world.start(leader);
+    for id in 1..=4 {
+        shows(&world, id, &[2, 4]).await;
+    }
+
+    for id in 1..=4 {
+        world.kill(id).await;
+    }
+    (1..=4).for_each(|id| world.start(id));
+    for id in 1..=4 {
+        shows(&world, id, &[2, 4]).await;
+    }
+    assert_eq!(world.controller(2).acknowledge(AckAlarms::All, soon()).await, Ok(Vec::new()));
+    for id in 1..=4 {
+        shows(&world, id, &[]).await;
+    }
     world.end().await;
 }

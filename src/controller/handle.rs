@@ -21,7 +21,7 @@ use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::machine::Applied;
 use crate::raft::replica::Replica;
 use crate::transport::{self, FrameKind, SharedTransport};
-use crate::types::clock::{Instant, now};
+use crate::types::clock::{Instant, SharedClock, now};
 use crate::types::log_limit::LogLimit;
 use crate::types::{Error, GroupId, NodeId, Outcome, Reason, ReplicaId, RoutingEpoch};
 
@@ -53,6 +53,8 @@ pub struct ControllerSettings {
     pub bytes_max: u64,
     /// Random: a new cluster draws its hash seeds from it.
     pub seed: u64,
+    /// Tells people when something happened; nothing is decided by it.
+    pub clock: SharedClock,
 }
 
 impl ControllerSettings {
@@ -314,7 +316,7 @@ impl Controller {
     async fn attempt(&self, command: Bytes, turn: usize, until: Instant) -> Result<Bytes, Error> {
         let replica = self.replica();
         if let Some(replica) = replica.as_ref().filter(|replica| replica.is_leader()) {
-            return propose_here(replica, command, until).await;
+            return self.propose_here(replica, command, until).await;
         }
         let here = replica.and_then(|replica| replica.leader()).map(|leader| leader.node);
         let hint = *self.inner.hint.borrow();
@@ -360,25 +362,28 @@ impl Controller {
         }
     }
 
+    /// Has the command applied by the local replica, which leads. Undecodable commands are refused
+    /// here: in the log they would stop every replica.
+    pub(super) async fn propose_here(
+        &self,
+        replica: &Replica<ClusterStateMachine>,
+        command: Bytes,
+        until: Instant,
+    ) -> Result<Bytes, Error> {
+        if let Err(error) = cluster_record::decode_command(command.clone()) {
+            let problem = error.to_string();
+            return Err(Reason::InvalidArgument { field: "command", problem }.into());
+        }
+        let entry = cluster_record::encode_entry(self.inner.settings.clock.wall_ms(), &command);
+        match replica.propose(entry, until).await? {
+            Applied::Opaque(reply) => Ok(reply),
+            other => Err(internal(format!("the controller answered {other:?}"))),
+        }
+    }
+
     /// This node.
     pub fn node(&self) -> NodeId {
         self.inner.settings.node
-    }
-}
-
-/// Has the command applied by the local replica, which leads. Undecodable commands are refused
-/// here: in the log they would stop every replica.
-pub(super) async fn propose_here(
-    replica: &Replica<ClusterStateMachine>,
-    command: Bytes,
-    until: Instant,
-) -> Result<Bytes, Error> {
-    if let Err(error) = cluster_record::decode_command(command.clone()) {
-        return Err(Reason::InvalidArgument { field: "command", problem: error.to_string() }.into());
-    }
-    match replica.propose(command, until).await? {
-        Applied::Opaque(reply) => Ok(reply),
-        other => Err(internal(format!("the controller answered {other:?}"))),
     }
 }
 
@@ -390,7 +395,7 @@ fn lost(detail: String) -> Error {
     Reason::Lost { detail }.into()
 }
 
-fn internal(detail: String) -> Error {
+pub(super) fn internal(detail: String) -> Error {
     Reason::Internal { detail }.into()
 }
 

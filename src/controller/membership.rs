@@ -52,6 +52,7 @@ impl Controller {
                 self.keep_addresses(),
                 self.keep_telling(),
                 self.tell_ignored(),
+                self.keep_alarms(),
             )
         };
         self.inner.cancel.run_until_cancelled(work).await;
@@ -351,6 +352,15 @@ impl Controller {
                     let formed = tables.wait_for(|table| table.cluster_id != 0);
                     let _ = timeout(backoff.next(), formed).await;
                 }
+                Ok(ClusterReply::Superseded { incarnation }) => {
+                    let problem = self.superseded(incarnation);
+                    tracing::error!(problem, "this node can never join its cluster");
+                    return self.stand(Standing::Refused { problem });
+                }
+                Ok(ClusterReply::Invalid { problem }) => {
+                    return self
+                        .fail(format!("the cluster does not register this node: {problem}"));
+                }
                 Ok(reply) => return self.fail(format!("registration refused: {reply:?}")),
                 Err(error) => {
                     // Told by `keep_telling`, now and then.
@@ -360,6 +370,16 @@ impl Controller {
                 }
             }
         }
+    }
+
+    fn superseded(&self, known: u64) -> String {
+        format!(
+            "the cluster has seen start {known} of node {} and its data directory, and this is start {}: \
+             it is an old copy, or its process runs twice. Never restore a data directory: give the \
+             node the newest one",
+            self.node().0,
+            self.inner.settings.incarnation
+        )
     }
 
     /// What a node waits for that cannot register.

@@ -1,5 +1,6 @@
 //! F6: observe, drive actions, balance.
 
+mod alarms;
 mod answer;
 pub mod balance;
 pub mod driver;

@@ -9,12 +9,15 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use self::alarms::{AckAlarms, RaiseAlarm};
 pub use self::losses::ReportLost;
 use super::placement::plan;
 use super::ring;
 use super::table::{Formed, NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
 use crate::types::limits::{CONTROLLER_REPLICAS_MAX, SHARD_BYTES_MAX_FLOOR, SHARDS_MAX};
 use crate::types::{Generation, NodeId, ReplicaId, RoutingEpoch, ShardId, wire};
+
+pub mod alarms;
 
 /// Version of the snapshot's encoding.
 const SNAPSHOT_FORMAT: u8 = 1;
@@ -40,6 +43,10 @@ pub enum ClusterCommand {
     Form(Form),
     /// Replicas are gone.
     ReportLost(ReportLost),
+    /// A node tells what an operator must know.
+    RaiseAlarm(RaiseAlarm),
+    /// An operator has seen alarms.
+    AckAlarms(AckAlarms),
 }
 
 /// A node tells who and where it is.
@@ -138,6 +145,9 @@ struct State {
     next_replica: u64,
     incarnations: BTreeMap<NodeId, u64>,
     settings: Settings,
+    /// Wall time of the leader that proposed the last command, milliseconds since 1970. For people
+    /// to read: nothing is decided by it.
+    unix_ms: u64,
 }
 
 /// The controller's state machine.
@@ -154,15 +164,18 @@ impl ClusterMachine {
         Arc::clone(&self.published)
     }
 
-    /// Applies the command of the entry at `index`.
-    pub fn apply(&mut self, index: u64, command: ClusterCommand) -> ClusterReply {
+    /// Applies the command of the entry at `index`, proposed when its leader's clock showed `unix_ms`.
+    pub fn apply(&mut self, index: u64, unix_ms: u64, command: ClusterCommand) -> ClusterReply {
         assert!(index > self.state.applied, "entry {index} was applied before");
         self.state.applied = index;
+        self.state.unix_ms = unix_ms;
         let before = self.state.table.clone();
         let refused = match command {
             ClusterCommand::RegisterNode(register) => self.register(register),
             ClusterCommand::Form(form) => self.form(form),
             ClusterCommand::ReportLost(report) => self.report_lost(&report),
+            ClusterCommand::RaiseAlarm(raise) => self.raise(raise),
+            ClusterCommand::AckAlarms(which) => self.acknowledge(which),
         };
         if refused.is_none() {
             self.place();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::alarms::Alarms;
 use crate::types::{Generation, GroupId, NodeId, ReplicaId, RoutingEpoch, SLOTS, ShardId, Slot};
 
 /// What the controller publishes. Cheap to share behind an `Arc`.
@@ -27,6 +28,8 @@ pub struct RoutingTable {
     pub lost: BTreeSet<ReplicaId>,
     /// How the cluster was formed.
     pub formed: Formed,
+    /// What an operator has not acknowledged yet.
+    pub alarms: Alarms,
 }
 
 /// Settings that count when a cluster is formed and not later.
@@ -94,7 +97,9 @@ impl RoutingTable {
     /// or the disk is checked with it.
     pub fn is_consistent(&self) -> bool {
         let placed = self.slots.is_empty() || self.slots.len() == usize::from(SLOTS);
-        placed && self.slots.iter().all(|owner| self.shards.contains_key(owner))
+        placed
+            && self.alarms.is_consistent()
+            && self.slots.iter().all(|owner| self.shards.contains_key(owner))
     }
 
     /// The addresses that the encoding of a table leaves out.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::Method;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
@@ -21,7 +22,8 @@ use crate::types::task::spawn;
 
 /// Address of a node's HTTP port when none is given.
 pub const HTTP_ADDR_DEFAULT: &str = "127.0.0.1:8081";
-/// Exit code of a status that could not be gathered from every node, or found one not ready.
+/// Exit code of a status that could not be gathered from every node, or found one not ready or an
+/// alarm.
 pub const EXIT_DEGRADED: u8 = 1;
 /// Exit code of `health` if the node is not ready. Docker takes 1 as "unhealthy" and reserves 2.
 pub const EXIT_NOT_READY: u8 = 1;
@@ -58,13 +60,15 @@ pub struct NodeReport {
 }
 
 impl ClusterStatus {
-    /// Every node answered and is ready.
+    /// Every node answered and is ready, and no alarm is active.
     pub fn healthy(&self) -> bool {
-        self.nodes.iter().all(|report| report.status.as_ref().is_some_and(|s| s.ready))
+        self.table.alarms.is_empty()
+            && self.nodes.iter().all(|report| report.status.as_ref().is_some_and(|s| s.ready))
     }
 }
 
-/// Writes the status of the cluster. Exit code 1 if a node is missing or not ready.
+/// Writes the status of the cluster. Exit code 1 if a node is missing or not ready, or an alarm is
+/// active.
 ///
 /// # Errors
 /// If the first node cannot be asked.
@@ -152,16 +156,33 @@ pub async fn http_get(
     path: &str,
     timeout: Duration,
 ) -> anyhow::Result<(u16, Bytes)> {
-    let get = async {
+    http_call(http_addr, Method::GET, path, Bytes::new(), timeout).await
+}
+
+/// Any call with a JSON body, or none: the code and the body, of at most `FRAME_BYTES_MAX` bytes.
+///
+/// # Errors
+/// As `http_get`.
+pub async fn http_call(
+    http_addr: &str,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    timeout: Duration,
+) -> anyhow::Result<(u16, Bytes)> {
+    let call = async {
         let socket = TcpStream::connect(http_addr).await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
         // Its errors reach us through the sender.
         let connection = spawn("status connection", connection);
-        let request = http::Request::get(path)
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
             .header(http::header::HOST, http_addr)
             .header(http::header::CONNECTION, "close")
-            .body(Empty::<Bytes>::new())?;
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let code = response.status().as_u16();
         let body = Limited::new(response.into_body(), FRAME_BYTES_MAX)
@@ -171,7 +192,7 @@ pub async fn http_get(
         connection.abort();
         anyhow::Ok((code, body.to_bytes()))
     };
-    tokio::time::timeout(timeout, get)
+    tokio::time::timeout(timeout, call)
         .await
         .with_context(|| format!("{http_addr} did not answer in {timeout:?}"))?
         .with_context(|| format!("cannot ask {http_addr}"))

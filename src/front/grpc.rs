@@ -54,6 +54,12 @@ fn waits(extensions: &Extensions) -> Waits {
     extensions.get::<Waits>().expect("`head` stands before this service").clone()
 }
 
+/// When a call of another service behind `head` must be answered.
+pub(super) fn deadline<S: Execute>(door: &Door<S>, extensions: &Extensions) -> Instant {
+    let Waits { arrived, timeout, .. } = waits(extensions);
+    door.deadline(arrived, timeout)
+}
+
 /// Serves `cache.CacheService` by `S`.
 #[derive(Debug)]
 pub struct CacheGrpc<S> {

@@ -13,7 +13,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
+use super::admin::AdminGrpc;
 use super::grpc::CacheGrpc;
+use super::pb::admin_service_server::AdminServiceServer;
 use super::pb::cache_service_server::CacheServiceServer;
 use crate::service::Execute;
 
@@ -44,7 +46,9 @@ impl<S: Execute> HealthGrpc<S> {
 
 /// The whole server is asked for by an empty name.
 fn is_known<S: Execute>(name: &str) -> bool {
-    name.is_empty() || name == CacheServiceServer::<CacheGrpc<S>>::NAME
+    let services =
+        [CacheServiceServer::<CacheGrpc<S>>::NAME, AdminServiceServer::<AdminGrpc<S>>::NAME];
+    name.is_empty() || services.contains(&name)
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {

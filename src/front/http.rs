@@ -4,6 +4,7 @@
 //! it brings; [`value`] and [`precondition`] translate; [`once`] makes a request id of its
 //! `Idempotency-Key`. What fails goes back as a [`problem`].
 
+mod alarms;
 mod asked;
 mod batch;
 mod batch_operation;
@@ -78,6 +79,8 @@ pub fn router<S: Execute>(service: Arc<S>, limits: FrontLimits, metrics: &Arc<Me
         .route("/cache/batch", entry().post(batch::batch::<S>))
         .route("/cache/{key}", entry())
         .route("/cache/{key}/increment", post(cache::increment::<S>))
+        .route("/admin/alarms", get(alarms::list::<S>))
+        .route("/admin/alarms/ack", post(alarms::ack::<S>))
         .route("/admin/cluster/status", get(cluster_status::page::<S>))
         .route("/health", get(pages::health::<S>))
         .route("/ready", get(pages::ready::<S>))

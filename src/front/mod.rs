@@ -6,6 +6,8 @@
 //! goes back through [`convert`] or, if it failed, [`status`].
 
 pub mod activity;
+pub mod admin;
+pub mod alarms;
 pub mod asked;
 pub mod cluster;
 mod connection;

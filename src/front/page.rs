@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::cluster::alarms::Alarm;
 use crate::core::table::{NodeInfo, ReplicaPlacement, RoutingTable};
 use crate::service::NodeStatus;
 use crate::types::{Generation, NodeId, RoutingEpoch, ShardId};
@@ -39,6 +40,16 @@ pub struct TableSummary {
     pub nodes: Vec<NodeSummary>,
     /// Shards by id.
     pub shards: Vec<ShardSummary>,
+    /// What an operator has not acknowledged yet, oldest first.
+    #[serde(default)]
+    pub alarms: Vec<Alarm>,
+}
+
+/// Answer of `GET /admin/alarms` and `POST /admin/alarms/ack`; the JSON of `raftcache alarm --json`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AlarmsPage {
+    /// What an operator has not acknowledged yet, oldest first.
+    pub alarms: Vec<Alarm>,
 }
 
 /// A node of the table.
@@ -90,6 +101,7 @@ impl TableSummary {
             cluster_id: format!("{:032x}", table.cluster_id),
             nodes: table.nodes.iter().map(|(node, info)| NodeSummary::new(*node, info)).collect(),
             shards: shards.collect(),
+            alarms: table.alarms.active().to_vec(),
         }
     }
 }

@@ -4,10 +4,14 @@ use std::fmt::Write as _;
 
 use super::cluster::{ClusterStatus, NodeReport};
 use super::page::{NodeSummary, ShardSummary};
+use crate::core::cluster::alarms::Alarm;
 use crate::service::ReplicaStatus;
 use crate::types::{GroupId, NodeId};
 
-/// Renders nodes and shards, each as a table.
+/// Alarms that a status shows.
+const STATUS_ALARMS_MAX: usize = 16;
+
+/// Renders nodes, shards and alarms, each as a table.
 pub fn cluster(status: &ClusterStatus) -> String {
     let table = &status.table;
     let formed = if table.epoch.0 == 0 { " (not formed)" } else { "" };
@@ -22,7 +26,50 @@ pub fn cluster(status: &ClusterStatus) -> String {
         "REPLICAS",
     ];
     text.push_str(&aligned(&head, shards.collect()));
+    if !table.alarms.is_empty() {
+        text.push('\n');
+        text.push_str(&alarms(&table.alarms, STATUS_ALARMS_MAX));
+    }
     text
+}
+
+/// Renders alarms as a table, at most so many.
+pub fn alarms(active: &[Alarm], most: usize) -> String {
+    if active.is_empty() {
+        return "no alarm is active\n".to_owned();
+    }
+    let rows = active.iter().take(most).map(|alarm| {
+        let (kind, told) = (alarm.kind.name().to_owned(), utc(alarm.last_unix_ms));
+        vec![alarm.id.to_string(), kind, told, alarm.count.to_string(), alarm.to_string()]
+    });
+    let mut text = aligned(&["ALARM", "KIND", "TOLD", "TIMES", "WHAT"], rows.collect());
+    if active.len() > most {
+        let more = active.len() - most;
+        writeln!(text, "and {more} more: raftcache alarm list").expect("a String takes everything");
+    }
+    text
+}
+
+/// Milliseconds since 1970 as a time of day in UTC (RFC 3339), to the second.
+fn utc(unix_ms: u64) -> String {
+    let (days, second) = (unix_ms / 86_400_000, unix_ms / 1_000 % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day of a day since 1970, by years that begin in March
+/// (<https://howardhinnant.github.io/date_algorithms.html#civil_from_days>).
+fn civil(days: u64) -> (u64, u64, u64) {
+    // Days since 0000-03-01, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, turn) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + turn, month, day)
 }
 
 fn report(status: &ClusterStatus, node: NodeId) -> Option<&NodeReport> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::cluster::alarms::AlarmKind;
 use crate::core::table::ReplicaPlacement;
 use crate::front::page::TableSummary;
 use crate::service::NodeStatus;
@@ -58,6 +59,7 @@ fn three_nodes() -> ClusterStatus {
         cluster_id: "0123456789abcdef0123456789abcdef".to_owned(),
         nodes: (1..=3).map(summary).collect(),
         shards: vec![placement(0, 1), placement(1, 4)],
+        alarms: Vec::new(),
     };
     let error = Some("cannot ask 127.0.0.1:8085: connection refused".to_owned());
     let nodes = vec![
@@ -115,4 +117,49 @@ fn a_cluster_that_has_not_formed_says_so_and_a_leaderless_shard_too() {
     assert!(
         text.contains("\n0      1    8192   none    -     -        -     -      -      -    1:1")
     );
+}
+
+fn lost(shard: u16) -> Alarm {
+    Alarm {
+        id: u64::from(shard) + 1,
+        kind: AlarmKind::MajorityLost,
+        shard: ShardId(shard),
+        generation_before: Generation(1),
+        generation: Generation(2),
+        replicas: Vec::new(),
+        first_unix_ms: 1_700_000_000_000,
+        last_unix_ms: 1_700_000_000_000,
+        count: 1,
+    }
+}
+
+#[test]
+fn alarms_stand_at_the_end_of_a_status_and_the_rest_is_counted() {
+    let mut status = three_nodes();
+    assert!(!cluster(&status).contains("ALARM"));
+    status.table.alarms = (0..20).map(lost).collect();
+    let text = cluster(&status);
+    let shown: Vec<&str> = text.lines().skip_while(|l| !l.starts_with("ALARM")).collect();
+    assert_eq!(shown.len(), 18, "{text}");
+    assert_eq!(shown[0], "ALARM  KIND           TOLD                  TIMES  WHAT");
+    let what =
+        "shard 0 lost its majority: what generation 1 held is gone, generation 2 began empty";
+    assert_eq!(shown[1], format!("1      majority_lost  2023-11-14T22:13:20Z  1      {what}"));
+    assert_eq!(shown[17], "and 4 more: raftcache alarm list");
+    assert!(!status.healthy());
+    assert_eq!(alarms(&[], 16), "no alarm is active\n");
+}
+
+#[test]
+fn times_are_those_of_the_calendar() {
+    for (unix_s, shown) in [
+        (0, "1970-01-01T00:00:00Z"),
+        (951_782_399, "2000-02-28T23:59:59Z"),
+        (951_782_400, "2000-02-29T00:00:00Z"),
+        (1_709_251_199, "2024-02-29T23:59:59Z"),
+        (1_735_689_599, "2024-12-31T23:59:59Z"),
+        (4_107_542_400, "2100-03-01T00:00:00Z"),
+    ] {
+        assert_eq!(utc(unix_s * 1_000), shown);
+    }
 }

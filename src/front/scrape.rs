@@ -5,6 +5,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus::{IntGaugeVec, TextEncoder};
 
+use crate::core::cluster::alarms::AlarmKind;
+use crate::core::table::RoutingTable;
 use crate::service::{NodeStatus, ReplicaStatus};
 use crate::types::metrics::Metrics;
 use crate::types::task;
@@ -23,11 +25,16 @@ impl Scrape {
         Scrape { metrics: Mutex::new(metrics) }
     }
 
-    /// The metrics in the text format of Prometheus, with `status` in the gauges of shards.
+    /// The metrics in the text format of Prometheus, with `status` in the gauges of replicas and
+    /// `table` in those of the cluster.
     ///
     /// # Errors
     /// If a metric cannot be encoded, which is a fault of this program.
-    pub fn render(&self, status: &NodeStatus) -> Result<String, prometheus::Error> {
+    pub fn render(
+        &self,
+        status: &NodeStatus,
+        table: &RoutingTable,
+    ) -> Result<String, prometheus::Error> {
         let metrics = self.metrics.lock();
         metrics.panics.inc_by(task::panics().saturating_sub(metrics.panics.get()));
         // A replica that left this node must not linger.
@@ -39,7 +46,19 @@ impl Scrape {
         for replica in &status.replicas {
             refresh(&metrics, replica);
         }
+        refresh_cluster(&metrics, table);
         TextEncoder::new().encode_to_string(&metrics.registry.gather())
+    }
+}
+
+fn refresh_cluster(metrics: &Metrics, table: &RoutingTable) {
+    for (shard, placement) in &table.shards {
+        let gauge = metrics.shard_generation.with_label_values(&[&shard.0.to_string()]);
+        gauge.set(i64::from(placement.generation.0));
+    }
+    for kind in AlarmKind::ALL {
+        let count = i64::try_from(table.alarms.count(kind)).unwrap_or(i64::MAX);
+        metrics.alarms_active.with_label_values(&[kind.name()]).set(count);
     }
 }
 

@@ -13,10 +13,12 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as Reflection;
 
 use super::activity::HTTP2_GREETING_BYTES;
+use super::admin::AdminGrpc;
 use super::door::Door;
 use super::grpc::{CacheGrpc, head};
 use super::health::HealthGrpc;
 use super::listen::Listener;
+use super::pb::admin_service_server::AdminServiceServer;
 use super::pb::cache_service_server::CacheServiceServer;
 use super::visitor::{VisitedLayer, Visitor, visited};
 use super::{FrontLimits, http, pb};
@@ -49,7 +51,7 @@ pub enum Error {
 /// A running door: `None` if its task panicked.
 pub type DoorHandle = JoinHandle<Option<Result<(), Error>>>;
 
-/// Serves `cache.CacheService`, health and reflection (v1 and v1alpha) on `listener` until
+/// Serves `cache.CacheService`, `cache.AdminService`, health and reflection (v1 and v1alpha) on `listener` until
 /// `cancel` is cancelled; then no connection is accepted, pipelines stop reading, and the task
 /// ends when the requests in flight are answered or the grace has passed.
 pub fn serve_grpc<S: Execute>(
@@ -80,6 +82,9 @@ async fn serve_router<S: Execute>(
     let cache = CacheServiceServer::new(CacheGrpc::new(Arc::clone(door), cancel.clone()))
         .max_decoding_message_size(limits.message_bytes_max);
     let cache = InterceptedService::new(cache, head(Arc::clone(door)));
+    let admin = AdminServiceServer::new(AdminGrpc::new(Arc::clone(door)))
+        .max_decoding_message_size(limits.message_bytes_max);
+    let admin = InterceptedService::new(admin, head(Arc::clone(door)));
     let health = HealthServer::new(HealthGrpc::new(Arc::clone(&door.service), cancel.clone()));
     let reflection = || {
         Reflection::configure()
@@ -99,6 +104,7 @@ async fn serve_router<S: Execute>(
         .http2_max_header_list_size(Some(HEADERS_BYTES_MAX))
         .layer(VisitedLayer)
         .add_service(cache)
+        .add_service(admin)
         .add_service(health)
         .add_service(v1)
         .add_service(v1alpha)

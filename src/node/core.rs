@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,17 +17,20 @@ use super::host::Host;
 use super::host_roles::ControlHost;
 use super::{leftovers, storage_guard};
 use crate::controller::{Controller, ControllerSettings, Driver, ReplicaHost};
+use crate::core::cluster::alarms::{AckAlarms, Alarm};
 use crate::core::table::NodeInfo;
 use crate::raft::heartbeat::Heartbeats;
 use crate::raft::settings::RaftSettings;
 use crate::raft::shard_group::ShardGroup;
-use crate::service::{Options, Parts, Registry, ReplicaStatus, Service, StatusSource};
+use crate::service::{
+    AlarmControl, Options, Parts, Registry, ReplicaStatus, Service, StatusSource,
+};
 use crate::storage::replicas_started::ReplicasStarted;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::Handler;
-use crate::types::clock::now;
+use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
-use crate::types::{NodeId, ReplicaId, RoutingEpoch, task};
+use crate::types::{Error, NodeId, ReplicaId, RoutingEpoch, task};
 
 /// What an operator chose for a node.
 #[derive(Clone, Debug)]
@@ -111,6 +115,20 @@ impl StatusSource for Status {
     }
 }
 
+/// The controller as the service reaches it.
+struct Alarms(Controller);
+
+impl AlarmControl for Alarms {
+    fn acknowledge(
+        &self,
+        which: AckAlarms,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<Vec<Alarm>, Error>> {
+        let controller = self.0.clone();
+        async move { controller.acknowledge(which, deadline).await }.boxed()
+    }
+}
+
 /// A running node.
 pub struct Node {
     service: Service<ShardGroup>,
@@ -161,6 +179,7 @@ impl Node {
                 controller: controller.clone(),
                 leaving: Arc::clone(&leaving),
             }),
+            alarms: Arc::new(Alarms(controller.clone())),
             session_seed: environment.session_seed,
         });
         let handler = Arc::new(PeerHandler {
@@ -337,5 +356,6 @@ fn controller_settings(
         replicas: settings.replicas,
         bytes_max: settings.shard_bytes_max,
         seed: environment.seed,
+        clock: Arc::clone(&environment.clock),
     }
 }

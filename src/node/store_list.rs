@@ -124,3 +124,52 @@ impl StoreList {
 fn file_bytes(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Durability};
+    use crate::node::Environment;
+    use crate::storage::set_aside::{Why, set_aside};
+    use crate::types::ReplicaId;
+
+    #[tokio::test]
+    async fn a_directory_says_whose_it_is_and_what_it_keeps() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = StoreList::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("is no data directory"), "{error}");
+        let mut config = Config::default();
+        (config.node.id, config.node.data_dir) = (7, dir.path().to_owned());
+        config.durability = Durability::Memory;
+        let (environment, data) = Environment::open(&config).unwrap();
+        assert!(!StoreList::read(dir.path()).unwrap().clean, "it runs, and may be looked at");
+        drop(environment);
+        data.close().unwrap();
+        let mut started = ReplicasStarted::open(Arc::new(RealDisk), dir.path()).unwrap();
+        let key = |replica| LogKey { group: GroupId(1), replica: ReplicaId(replica) };
+        for replica in 1..=3 {
+            started.insert(key(replica)).unwrap();
+        }
+        started.note_lost(&[key(2)]).unwrap();
+        started.note_set_aside(key(3), 1_700_000_000_000).unwrap();
+        std::fs::create_dir(dir.path().join("wal")).unwrap();
+        std::fs::write(dir.path().join("wal").join("f"), "x").unwrap();
+        set_aside(dir.path(), &["wal"], Why::Damaged).unwrap();
+        let list = StoreList::read(dir.path()).unwrap();
+        let mut out = Vec::new();
+        list.write(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for line in [
+            "node      7\n",
+            "cluster   none yet\n",
+            "starts    1, stopped in order\n",
+            "replicas  g1-r1\n",
+            "lost      g1-r2\n",
+            "set aside 2\n",
+            "  replica g1-r3  at 1700000000000 ms, snapshot 0 bytes\n",
+            "/set-aside/1-damaged  ",
+        ] {
+            assert!(text.contains(line), "{line:?} in\n{text}");
+        }
+    }
+}

@@ -30,8 +30,8 @@ impl StateMachine for ClusterStateMachine {
     type Restorer = ClusterRestorer;
 
     fn apply(&mut self, index: u64, payload: Bytes) -> Result<Applied, wire::Error> {
-        let command = cluster_record::decode_command(payload)?;
-        let reply = self.machine.apply(index, command);
+        let (unix_ms, command) = cluster_record::decode_entry(payload)?;
+        let reply = self.machine.apply(index, unix_ms, command);
         Ok(Applied::Opaque(cluster_record::encode_reply(&reply)))
     }
 
@@ -86,7 +86,7 @@ mod tests {
     use crate::types::{NodeId, RoutingEpoch};
 
     fn form() -> Bytes {
-        cluster_record::encode_command(&ClusterCommand::Form(Form {
+        let command = cluster_record::encode_command(&ClusterCommand::Form(Form {
             cluster_id: 1,
             founders: vec![Founder { node: NodeId(1), store_id: 2 }],
             nodes_min: 1,
@@ -94,7 +94,8 @@ mod tests {
             replicas: 1,
             bytes_max: SHARD_BYTES_MAX_FLOOR,
             seed: 3,
-        }))
+        }));
+        cluster_record::encode_entry(1, &command)
     }
 
     #[test]

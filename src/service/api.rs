@@ -5,11 +5,12 @@ use std::future::Future;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::core::cluster::alarms::{AckAlarms, Alarm};
 use crate::core::table::RoutingTable;
 use crate::types::clock::Instant;
 use crate::types::{
     Answer, Command, Consistency, Error, Freshness, GetOrLease, GroupId, Leased, NodeId, Query,
-    ReplicaId, Reply, RequestId, ShardId, Step, Watch,
+    Reason, ReplicaId, Reply, RequestId, ShardId, Step, Watch,
 };
 
 /// One operation of a client.
@@ -197,6 +198,17 @@ pub trait Execute: Send + Sync + 'static {
     fn leader(&self, shard: ShardId) -> Option<NodeId> {
         let _ = shard;
         None
+    }
+
+    /// Ends alarms, by whichever node leads the controller; answers those that are still active.
+    /// Which are active is in `table`.
+    fn acknowledge(
+        &self,
+        which: AckAlarms,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Vec<Alarm>, Error>> + Send {
+        let _ = (which, deadline);
+        std::future::ready(Err(Reason::NotReady.into()))
     }
 }
 

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::admission::Admission;
+use super::alarms::AlarmControl;
 use super::api::{Execute, NodeStatus, Operation, Request, Response};
 use super::forward::Forwarder;
 use super::forward_lane::Links;
@@ -30,6 +31,7 @@ use super::request_ids::RequestIds;
 use super::router::Router;
 use super::status::{self, StatusSource};
 use super::unit::{Caller, Unit};
+use crate::core::cluster::alarms::{AckAlarms, Alarm};
 use crate::core::slot::slot_of;
 use crate::core::table::RoutingTable;
 use crate::transport::SharedTransport;
@@ -55,6 +57,8 @@ pub struct Parts<G> {
     pub metrics: Arc<Metrics>,
     /// Replicas and readiness.
     pub status: Arc<dyn StatusSource>,
+    /// Reaches the controller.
+    pub alarms: Arc<dyn AlarmControl>,
     /// Drawn at random at each start of the node: no two starts may share request ids.
     pub session_seed: u128,
 }
@@ -79,6 +83,7 @@ pub(super) struct Inner<G> {
     pub(super) ids: RequestIds,
     pub(super) forwarder: Forwarder,
     pub(super) status: Arc<dyn StatusSource>,
+    pub(super) alarms: Arc<dyn AlarmControl>,
 }
 
 impl<G: LocalGroup> Service<G> {
@@ -106,6 +111,7 @@ impl<G: LocalGroup> Service<G> {
             ids: RequestIds::new(parts.session_seed),
             forwarder,
             status: parts.status,
+            alarms: parts.alarms,
         };
         Service { inner: Arc::new(inner) }
     }
@@ -145,6 +151,10 @@ impl<G: LocalGroup> Execute for Service<G> {
 
     fn leader(&self, shard: ShardId) -> Option<NodeId> {
         self.inner.router.leader(GroupId::of_shard(shard))
+    }
+
+    async fn acknowledge(&self, which: AckAlarms, deadline: Instant) -> Result<Vec<Alarm>, Error> {
+        self.inner.alarms.acknowledge(which, deadline).await
     }
 }
 

@@ -287,6 +287,7 @@ impl Cluster {
             epoch_seen,
             metrics: Arc::clone(&metrics),
             status: Arc::new(NoStatus),
+            alarms: Arc::new(super::NoController),
             session_seed: u128::from(node.0) << 64,
         });
         self.net.services.lock().insert(node, Handle(service.clone()));

@@ -190,6 +190,7 @@ impl Pair {
                 epoch_seen: Arc::new(watch::Sender::new(RoutingEpoch(1))),
                 metrics: Arc::clone(&metrics),
                 status: Arc::new(NoStatus),
+                alarms: Arc::new(super::NoController),
                 session_seed: u128::from(node.0) << 64,
             });
             net.services.lock().insert(node, service.clone());

@@ -1,6 +1,7 @@
 //! F5: group registry, router, execute (the one entry), admission.
 
 mod admission;
+mod alarms;
 mod api;
 mod attempts;
 mod check;
@@ -23,6 +24,7 @@ mod status;
 mod unit;
 
 pub use admission::{Admission, AdmissionLimits, Permit};
+pub use alarms::{AlarmControl, NoController};
 pub use api::{
     Execute, Multi, NodeStatus, Operation, ReplicaStatus, Request, Response, ScanRequest,
 };

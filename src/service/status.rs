@@ -43,10 +43,14 @@ pub(super) fn assemble<G: Clone>(
         not_ready_because.push("the cluster has not formed yet".to_owned());
     }
     for (shard, placement) in &table.shards {
-        let placed = placement.replicas.iter().any(|replica| replica.node == node);
-        if placed && !registry.contains(GroupId::of_shard(*shard)) {
-            not_ready_because.push(format!("the replica of {shard} does not run yet"));
-        }
+        let here = placement.replicas.iter().find(|replica| replica.node == node);
+        let Some(here) = here.filter(|_| !registry.contains(GroupId::of_shard(*shard))) else {
+            continue;
+        };
+        not_ready_because.push(match table.lost.contains(&here.replica) {
+            true => format!("the replica of {shard} is lost: another has to take its place"),
+            false => format!("the replica of {shard} does not run yet"),
+        });
     }
     NodeStatus {
         node,

@@ -211,6 +211,8 @@ pub const SHUTDOWN_GRACE_MS: u64 = 10_000;
 
 /// Most shards of a cluster.
 pub const SHARDS_MAX: u16 = 1024;
+/// Most alarms that wait to be acknowledged: one of each kind for each shard.
+pub const ALARMS_MAX: usize = 3 * SHARDS_MAX as usize;
 /// Default shards of a cluster.
 pub const SHARDS_DEFAULT: u16 = 16;
 /// Default replicas of a shard.

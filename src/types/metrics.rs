@@ -56,6 +56,10 @@ pub struct Metrics {
     pub shard_keys: IntGaugeVec,
     /// Bytes of log kept in memory, by shard.
     pub shard_log_bytes: IntGaugeVec,
+    /// How often the shard's group began, from 1: more says that it lost everything (INV-7).
+    pub shard_generation: IntGaugeVec,
+    /// Alarms that nobody has acknowledged, by kind.
+    pub alarms_active: IntGaugeVec,
     /// Operations in one Raft entry.
     pub batch_writes: Histogram,
     /// Seconds of one flush of the write-ahead log.
@@ -179,6 +183,12 @@ impl Metrics {
             shard_bytes: gauges("shard_bytes", "Logical bytes held", "shard"),
             shard_keys: gauges("shard_keys", "Cache entries held", "shard"),
             shard_log_bytes: gauges("shard_log_bytes", "Bytes of log kept in memory", "shard"),
+            shard_generation: gauges(
+                "shard_generation",
+                "How often the shard began empty; more than 1 says that it lost everything",
+                "shard",
+            ),
+            alarms_active: gauges("alarms_active", "Alarms nobody has acknowledged", "kind"),
             batch_writes: histogram("batch_writes", "Operations in one Raft entry", sizes()),
             flush_seconds: histogram(
                 "wal_flush_seconds",

@@ -156,6 +156,28 @@ async fn what_the_cluster_replaced_is_set_aside_and_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_survives_in_memory_is_set_aside() {
+    let _turn = turn().await;
+    let mut cluster = ProcessCluster::start(small("memory")).await;
+    write(&cluster).await;
+    for at in [0, 1] {
+        cluster.kill(at);
+        cluster.launch(at);
+    }
+    let dir = cluster.data_dir(2);
+    let aside = until("the survivors are set aside", SOON, async || {
+        let aside = listed(&dir)["replicas_set_aside"].clone();
+        (!aside.as_array().unwrap().is_empty()).then_some(aside)
+    })
+    .await;
+    println!("{aside}");
+    cluster.all_ready().await;
+    for replica in listed(&dir)["replicas_set_aside"].as_array().unwrap() {
+        assert!(replica["snapshot_bytes"].as_u64().unwrap() > 0, "{replica}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_directory_of_another_cluster_or_node_is_refused_in_one_line() {
     let _turn = turn().await;
     let mut first = ProcessCluster::start(Shape { shards: 1, ..Shape::new("wal") }).await;

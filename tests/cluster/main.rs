@@ -5,6 +5,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
+mod alarms;
 mod client;
 #[path = "../support/commands.rs"]
 mod commands;

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use raftcache::client::shell::{Set, Target, run_del, run_get, run_set};
 use raftcache::client::{DeleteOptions, Expiry, GetOptions, Only, SetOptions};
+use raftcache::front::alarms::{Ack, AlarmOptions, run_ack, run_list};
 use raftcache::front::cluster::{ClusterStatus, StatusOptions, run_status};
 use raftcache::types::{NodeId, Reason, ShardId};
 
 use crate::fake::Doors;
+
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn target(doors: &Doors, json: bool) -> Target {
     let addrs = vec![doors.grpc_addr.to_string()];
@@ -137,5 +140,33 @@ async fn status_asks_every_node_and_reports_those_that_are_silent() {
     let mut gone = options(false);
     gone.http_addr = silent;
     assert!(run_status(&gone, &mut Vec::new()).await.is_err());
+    doors.close().await;
+}
+
+#[tokio::test]
+async fn alarms_are_listed_by_exit_code_and_a_refusal_is_told() {
+    let doors = Doors::open().await;
+    let options =
+        |json| AlarmOptions { http_addr: doors.http_addr.to_string(), timeout: PATIENCE, json };
+    let (text, none) = run!(run_list(&options(false)));
+    assert_eq!((String::from_utf8(text).unwrap().as_str(), none), ("no alarm is active\n", true));
+
+    let alarm = serde_json::json!({
+        "id": 7, "kind": "majority_lost", "shard": 0, "generation_before": 1, "generation": 2,
+        "replicas": [], "first_unix_ms": 0, "last_unix_ms": 0, "count": 1
+    });
+    let alarms = serde_json::json!({ "last_id": 7, "active": [alarm.clone()] });
+    let alarms = serde_json::from_value(alarms).unwrap();
+    Arc::make_mut(&mut doors.fake.table.lock()).alarms = alarms;
+    let (text, none) = run!(run_list(&options(false)));
+    let text = String::from_utf8(text).unwrap();
+    assert!(!none && text.contains("\n7      majority_lost  1970-01-01T00:00:00Z"), "{text}");
+    let (json, none) = run!(run_list(&options(true)));
+    let page: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((none, page), (false, serde_json::json!({ "alarms": [alarm] })));
+
+    let ack = Ack { ids: vec![7], all: false };
+    let error = run_ack(&options(false), &ack, &mut Vec::new()).await.unwrap_err().to_string();
+    assert!(error.contains("503") && error.contains("(rejected)"), "{error}");
     doors.close().await;
 }

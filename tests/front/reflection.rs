@@ -21,6 +21,7 @@ async fn the_printed_commands_work_through_both_versions_of_reflection() {
         let client = JsonClient::connect(&doors.grpc_addr.to_string(), reflection).await.unwrap();
         let services = client.services().await.unwrap();
         assert!(services.contains(&"cache.CacheService".to_owned()), "{services:?}");
+        assert!(services.contains(&"cache.AdminService".to_owned()), "{services:?}");
         assert!(services.contains(&"grpc.health.v1.Health".to_owned()), "{services:?}");
 
         let set = r#"{"key": "test", "value": "hello"}"#;
@@ -45,6 +46,10 @@ async fn the_printed_commands_work_through_both_versions_of_reflection() {
         assert_eq!(reply["status"], "SERVING");
         assert_eq!(reply["nodeId"], "1");
         assert_eq!((&reply["nodes"], &reply["shards"]), (&json!(2), &json!(1)));
+
+        assert_eq!(client.call("cache.AdminService/AlarmList", "").await.unwrap(), json!({}));
+        let ack = client.call("cache.AdminService/AlarmAck", r#"{"all": true}"#).await;
+        assert_eq!(ack.unwrap_err().code(), tonic::Code::Unavailable, "this one has no controller");
     }
     let seen = doors.fake.seen.lock().clone();
     let Operation::Write(Command::Set(set)) = &seen[2].0.operation else { panic!("{:?}", seen[2]) };
@@ -110,7 +115,7 @@ async fn health_follows_readiness_and_a_watch_ends_at_shutdown() {
     let endpoint = Endpoint::from_shared(format!("http://{}", doors.grpc_addr)).unwrap();
     let mut health = HealthClient::new(endpoint.connect().await.unwrap());
     let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
-    for service in ["", "cache.CacheService"] {
+    for service in ["", "cache.CacheService", "cache.AdminService"] {
         let reply = health.check(ask(service)).await.unwrap().into_inner();
         assert_eq!(reply.status(), ServingStatus::Serving);
     }

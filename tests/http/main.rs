@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
+mod alarms;
 mod batch;
 mod caller;
 mod conditions;
@@ -44,6 +45,7 @@ async fn a_real_node_does_what_the_document_says() {
     once::all(&node).await;
     keys::all(&node).await;
     pages::all(&node).await;
+    alarms::all(&node).await;
     openapi::nothing_else_is_served(&node.http).await;
     openapi::all_was_asked_for();
     node.stop().await;

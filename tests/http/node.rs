@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use raftcache::config::{Config, Durability};
+use raftcache::core::cluster::alarms::{AlarmKind, RaiseAlarm};
+use raftcache::core::table::ReplicaPlacement;
+use raftcache::front::pb::admin_service_client::AdminServiceClient;
 use raftcache::front::pb::cache_service_client::CacheServiceClient;
 use raftcache::node::serve::{Served, start};
 use raftcache::types::clock::now;
+use raftcache::types::{Error, NodeId, ReplicaId, ShardId};
 use tonic::transport::Channel;
 
 use crate::caller::Caller;
@@ -14,6 +18,7 @@ use crate::ports::free_ports;
 pub struct OneNode {
     pub http: Caller,
     pub grpc: CacheServiceClient<Channel>,
+    pub admin: AdminServiceClient<Channel>,
     served: Served,
     _dir: tempfile::TempDir,
 }
@@ -39,11 +44,20 @@ impl OneNode {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let grpc = CacheServiceClient::connect(format!("http://{}", addr(0))).await.unwrap();
-        OneNode { http: Caller::new(addr(1).to_string()), grpc, served, _dir: dir }
+        let admin = AdminServiceClient::connect(format!("http://{}", addr(0))).await.unwrap();
+        OneNode { http: Caller::new(addr(1).to_string()), grpc, admin, served, _dir: dir }
+    }
+
+    /// As a part of the node does that found something about one of its replicas.
+    pub async fn raise(&self, kind: AlarmKind, shard: u16) -> Result<(), Error> {
+        let replica = ReplicaPlacement { replica: ReplicaId(77), node: NodeId(1) };
+        let raise = RaiseAlarm { kind, shard: ShardId(shard), replica };
+        let deadline = now() + Duration::from_secs(20);
+        self.served.node().controller().raise_alarm(raise, deadline).await
     }
 
     pub async fn stop(self) {
-        drop(self.grpc);
+        drop((self.grpc, self.admin));
         self.served.stop().await.unwrap();
     }
 }

@@ -6,9 +6,15 @@ use crate::node::OneNode;
 
 pub async fn all(node: &OneNode) {
     let http = &node.http;
-    for path in
-        ["/health", "/ready", "/metrics", "/status", "/openapi.json", "/admin/cluster/status"]
-    {
+    for path in [
+        "/health",
+        "/ready",
+        "/metrics",
+        "/status",
+        "/openapi.json",
+        "/admin/cluster/status",
+        "/admin/alarms",
+    ] {
         assert_eq!(http.get(path).await.status, 200, "{path}");
         let head = http.call("HEAD", path, &[], "").await;
         assert_eq!(head.status, 200);

@@ -171,6 +171,7 @@ fn service(metrics: &Arc<Metrics>) -> Service<Group> {
         epoch_seen: Arc::new(watch::Sender::new(RoutingEpoch(1))),
         metrics: Arc::clone(metrics),
         status: Arc::new(Nobody),
+        alarms: Arc::new(raftcache::service::NoController),
         session_seed: 1 << 64,
     })
 }

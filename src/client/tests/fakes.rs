@@ -223,6 +223,7 @@ impl World {
             epoch_seen: Arc::default(),
             metrics: Metrics::new(),
             status: Arc::new(Nobody),
+            alarms: Arc::new(crate::service::NoController),
             session_seed: 1 << 64,
         });
         World { groups, service, leader: AtomicU64::new(1), table }

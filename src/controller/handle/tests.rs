@@ -121,6 +121,7 @@ fn settings(node: u64) -> ControllerSettings {
         replicas: 3,
         bytes_max: 1 << 20,
         seed: 1,
+        clock: crate::types::clock::SimClock::new(0),
     }
 }
 
@@ -286,6 +287,23 @@ async fn a_node_whose_seeds_all_belong_to_another_cluster_is_refused() {
         assert!(problem.contains(&format!("{named:032x}")), "{problem}");
     }
     assert!(!problem.contains('\n') && problem.contains("node.data_dir"), "{problem}");
+    cancel.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_copy_of_a_data_directory_is_refused() {
+    let superseded = ClusterReply::Superseded { incarnation: 7 };
+    let peers = Peers::new(move |to, kind, payload| formed(to, kind, &payload, &superseded));
+    let controller = controller(peers, false);
+    let mut standing = controller.standing();
+    let cancel = controller.inner.cancel.clone();
+    let running = task::spawn("controller", controller.run());
+    let refused = |standing: &Standing| match standing {
+        Standing::Refused { problem } => problem.contains("start 7 of node 9"),
+        _ => false,
+    };
+    standing.wait_for(refused).await.unwrap();
     cancel.cancel();
     running.await.unwrap();
 }

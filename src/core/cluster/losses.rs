@@ -57,7 +57,7 @@ impl ClusterMachine {
     /// that does not starts again empty, in a new generation (INV-7).
     pub(super) fn lose(&mut self, replicas: &[ReplicaId]) {
         let gone: BTreeSet<ReplicaId> = replicas.iter().copied().collect();
-        let seed = self.state.settings.seed;
+        let (seed, unix_ms) = (self.state.settings.seed, self.state.unix_ms);
         let table = &mut self.state.table;
         for (shard, placement) in &mut table.shards {
             let here = placement.replicas.iter().map(|replica| replica.replica);
@@ -68,6 +68,7 @@ impl ClusterMachine {
                 continue;
             }
             placement.generation.0 += 1;
+            table.alarms.majority_lost(*shard, placement.generation, unix_ms);
             placement.hash_seed = hash_seed(seed, *shard, placement.generation);
             for replica in &mut placement.replicas {
                 table.lost.remove(&replica.replica);

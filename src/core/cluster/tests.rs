@@ -2,9 +2,13 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::alarms::AlarmKind;
 use super::*;
 use crate::types::SLOTS;
 use crate::types::limits::LOST_REPORTED_MAX;
+
+/// What the clock of the controller's leader shows.
+pub(super) const NOW_MS: u64 = 1_700_000_000_000;
 
 fn info(store_id: u128, zone: &str) -> NodeInfo {
     NodeInfo {
@@ -17,11 +21,11 @@ fn info(store_id: u128, zone: &str) -> NodeInfo {
     }
 }
 
-fn register(node: u64, incarnation: u64) -> ClusterCommand {
+pub(super) fn register(node: u64, incarnation: u64) -> ClusterCommand {
     register_lost(node, incarnation, &[])
 }
 
-fn register_lost(node: u64, incarnation: u64, lost: &[ReplicaId]) -> ClusterCommand {
+pub(super) fn register_lost(node: u64, incarnation: u64, lost: &[ReplicaId]) -> ClusterCommand {
     let info = info(u128::from(node) * 11, "");
     let lost = lost.to_vec();
     ClusterCommand::RegisterNode(RegisterNode { node: NodeId(node), info, incarnation, lost })
@@ -33,9 +37,14 @@ fn report(node: u64, incarnation: u64, replicas: &[ReplicaId]) -> ClusterCommand
 }
 
 /// Replicas that the table places on a node.
-fn placed_on(table: &RoutingTable, node: u64) -> Vec<ReplicaId> {
+pub(super) fn placed_on(table: &RoutingTable, node: u64) -> Vec<ReplicaId> {
     let all = table.shards.values().flat_map(|shard| &shard.replicas);
     all.filter(|replica| replica.node == NodeId(node)).map(|replica| replica.replica).collect()
+}
+
+pub(super) fn raise(kind: AlarmKind, shard: u16, replica: u64) -> ClusterCommand {
+    let replica = ReplicaPlacement { replica: ReplicaId(replica), node: NodeId(replica % 3 + 1) };
+    ClusterCommand::RaiseAlarm(RaiseAlarm { kind, shard: ShardId(shard), replica })
 }
 
 fn form(founders: u64, shards: u16, replicas: u16) -> Form {
@@ -52,23 +61,23 @@ fn form(founders: u64, shards: u16, replicas: u16) -> Form {
 }
 
 #[derive(Default)]
-struct Cluster {
-    machine: ClusterMachine,
+pub(super) struct Cluster {
+    pub(super) machine: ClusterMachine,
     index: u64,
 }
 
 impl Cluster {
-    fn apply(&mut self, command: ClusterCommand) -> ClusterReply {
+    pub(super) fn apply(&mut self, command: ClusterCommand) -> ClusterReply {
         self.index += 1;
-        self.machine.apply(self.index, command)
+        self.machine.apply(self.index, NOW_MS, command)
     }
 
-    fn done(&mut self, command: ClusterCommand) {
+    pub(super) fn done(&mut self, command: ClusterCommand) {
         let reply = self.apply(command);
         assert!(matches!(reply, ClusterReply::Done { .. }), "{reply:?}");
     }
 
-    fn formed(nodes: u64, shards: u16) -> Self {
+    pub(super) fn formed(nodes: u64, shards: u16) -> Self {
         let mut cluster = Cluster::default();
         cluster.done(ClusterCommand::Form(form(nodes, shards, 3)));
         for node in 1..=nodes {
@@ -291,6 +300,13 @@ fn any_command() -> impl Strategy<Value = ClusterCommand> {
         (1u64..7, 1u64..4, lost()).prop_map(|(n, i, lost)| register_lost(n, i, &lost)),
         (1u64..7, 1u64..4, lost()).prop_map(|(n, i, lost)| report(n, i, &lost)),
         (1u64..6, 1u16..8, 1u16..5).prop_map(|(f, s, r)| ClusterCommand::Form(form(f, s, r))),
+        (any::<bool>(), 0u16..8, 1u64..30).prop_map(|(lost, shard, replica)| {
+            let kind = if lost { AlarmKind::ReplicaLost } else { AlarmKind::DigestDiffers };
+            raise(kind, shard, replica)
+        }),
+        proptest::collection::vec(1u64..9, 0..3)
+            .prop_map(|ids| ClusterCommand::AckAlarms(AckAlarms::Ids(ids))),
+        Just(ClusterCommand::AckAlarms(AckAlarms::All)),
     ]
 }
 
@@ -311,8 +327,8 @@ proptest! {
             }
             let before = one.table();
             let index = at as u64 * 2 + 1;
-            let reply = one.apply(index, command.clone());
-            prop_assert_eq!(&other.apply(index, command.clone()), &reply);
+            let reply = one.apply(index, NOW_MS, command.clone());
+            prop_assert_eq!(&other.apply(index, NOW_MS, command.clone()), &reply);
             prop_assert_eq!(one.digest(), other.digest());
             let after = one.table();
             prop_assert_eq!(after != before, after.epoch > before.epoch);
@@ -322,8 +338,8 @@ proptest! {
                 prop_assert!(known.contains(&id) || used.insert(id), "{} used twice", id);
             }
             // A retry finds it done.
-            one.apply(index + 1, command.clone());
-            other.apply(index + 1, command.clone());
+            one.apply(index + 1, NOW_MS, command.clone());
+            other.apply(index + 1, NOW_MS, command.clone());
             prop_assert_eq!(one.table(), after);
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::problem::Problem;
 use super::{Http, Shared};
+use crate::core::cluster::alarms::Alarm;
 use crate::front::cluster::{ClusterStatus, NodeReport, gather_from};
 use crate::front::page::{NodeSummary, ShardSummary, StatusPage};
 use crate::raft::delay::RETRY_AFTER;
@@ -23,7 +24,7 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The answer.
 #[derive(Debug, Serialize)]
 struct Page {
-    /// Every node answered and is ready, and every shard has a leader.
+    /// Every node answered and is ready, every shard has a leader, and no alarm is active.
     healthy: bool,
     cluster_id: String,
     epoch: RoutingEpoch,
@@ -34,6 +35,7 @@ struct Page {
     nodes: Vec<Node>,
     controller: Group,
     shards: Vec<Shard>,
+    alarms: Vec<Alarm>,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,6 +130,7 @@ impl Page {
             nodes: table.nodes.iter().map(|node| Node::new(node, &status.nodes)).collect(),
             controller: Group::new(GroupId::CONTROLLER, &[], &known),
             shards,
+            alarms: table.alarms.clone(),
         }
     }
 }

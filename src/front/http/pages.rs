@@ -32,7 +32,7 @@ pub(super) async fn ready<S: Execute>(State(http): Shared<S>) -> Response {
 }
 
 pub(super) async fn metrics_text<S: Execute>(State(http): Shared<S>) -> Response {
-    match http.scrape.render(&http.door.service.status()) {
+    match http.scrape.render(&http.door.service.status(), &http.door.table()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be rendered");

@@ -9,14 +9,16 @@ use raftcache::controller::founders::Founders;
 use raftcache::controller::messages::{
     ControlAnswer, ControlRequest, Hello, TableAnswer, TableRequest, decode, encode,
 };
+use raftcache::core::cluster::alarms::{AckAlarms, AlarmKind, RaiseAlarm};
 use raftcache::core::cluster::{
     ClusterCommand, ClusterMachine, Form, Founder, RegisterNode, ReportLost,
 };
 use raftcache::core::reply_record::{get_answer, get_found, get_reply, put_reply};
-use raftcache::core::table::NodeInfo;
+use raftcache::core::table::{NodeInfo, ReplicaPlacement};
 use raftcache::raft::fuzzing;
 use raftcache::types::{
     Answer, Consistency, Freshness, GetOrLease, Leased, NodeId, ReplicaId, Reply, RoutingEpoch,
+    ShardId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -96,7 +98,7 @@ fn info() -> NodeInfo {
     }
 }
 
-fn cluster_commands() -> [ClusterCommand; 3] {
+fn cluster_commands() -> [ClusterCommand; 6] {
     let node = NodeId(300);
     let register = RegisterNode { node, info: info(), incarnation: 2, lost: Vec::new() };
     let form = Form {
@@ -109,10 +111,15 @@ fn cluster_commands() -> [ClusterCommand; 3] {
         seed: 7,
     };
     let report = ReportLost { node, incarnation: 2, replicas: vec![ReplicaId(300)] };
+    let replica = ReplicaPlacement { replica: ReplicaId(300), node };
+    let raise = |kind| RaiseAlarm { kind, shard: ShardId(3), replica };
     [
         ClusterCommand::Form(form),
         ClusterCommand::RegisterNode(register),
         ClusterCommand::ReportLost(report),
+        ClusterCommand::RaiseAlarm(raise(AlarmKind::ReplicaLost)),
+        ClusterCommand::RaiseAlarm(raise(AlarmKind::DigestDiffers)),
+        ClusterCommand::AckAlarms(AckAlarms::Ids(vec![1, 300])),
     ]
 }
 
@@ -127,16 +134,18 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> 
 pub fn cluster_records() -> Target {
     let mut machine = ClusterMachine::default();
     for (index, command) in (1..).zip(cluster_commands()) {
-        machine.apply(index, command);
+        machine.apply(index, 1_700_000_000_000, command);
     }
     let founders = Founders::of(vec![Founder { node: NodeId(1), store_id: 3 }]);
     let hello = Hello { node: NodeId(1), info: info(), founders, epoch: RoutingEpoch(300) };
-    let [form, register, report] = cluster_commands();
+    let [form, register, report, raise, _, ack] = cluster_commands();
     let command = cluster_record::encode_command(&form);
     let sound = [
         (0, command.clone()),
         (0, cluster_record::encode_command(&register)),
         (0, cluster_record::encode_command(&report)),
+        (0, cluster_record::encode_command(&raise)),
+        (0, cluster_record::encode_command(&ack)),
         (1, machine.encode_snapshot()),
         (2, encode(&hello)),
         (3, encode(&ControlRequest { timeout_ms: 300, command })),
@@ -155,7 +164,7 @@ pub fn cluster_records() -> Target {
                 let again = cluster_record::encode_command(&command);
                 assert_eq!(cluster_record::decode_command(again).as_ref(), Ok(&command));
                 // What decodes, applies.
-                ClusterMachine::default().apply(1, command);
+                ClusterMachine::default().apply(1, 0, command);
                 true
             }
             1 => {
