@@ -17,6 +17,7 @@ use crate::core::cluster::{ClusterCommand, ClusterReply, RegisterNode};
 use crate::core::table::{NodeInfo, ReplicaPlacement, RoutingTable};
 use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::heartbeat::Heartbeats;
+use crate::raft::lost_replicas::LostReplicas;
 use crate::raft::machine::StateMachine;
 use crate::raft::replica::{Replica, ReplicaDeps};
 use crate::raft::settings::RaftSettings;
@@ -126,6 +127,7 @@ impl World {
             wal: Some(SimWal::new(Arc::clone(&store.disk), Duration::from_millis(1))),
             files: Arc::new(SnapshotFiles::new(store.files.clone(), "/snapshots").unwrap()),
             storage: Reporter::unwatched(Metrics::new()),
+            lost: LostReplicas::default(),
             heartbeats: Heartbeats::start(beat, cancel.clone()),
             settings: raft,
             metrics: Metrics::new(),

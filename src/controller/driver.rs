@@ -64,6 +64,12 @@ pub trait ReplicaHost: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(BTreeSet::new())))
     }
 
+    /// Replicas of shards, here and on nodes that this one leads, whose log was found shorter than
+    /// what they acknowledged.
+    fn found_lost(&self) -> BTreeSet<LogKey> {
+        BTreeSet::new()
+    }
+
     /// Makes `members` the first members of the replica's group; done if it has members.
     fn initialize(
         &self,
@@ -239,6 +245,11 @@ impl Driver {
 
     /// Tells the cluster which replicas were found lost after the node had registered.
     async fn report_lost(&mut self) -> bool {
+        for key in self.host.found_lost() {
+            if self.lost.insert(key) {
+                self.unreported.insert(key.replica);
+            }
+        }
         if self.unreported.is_empty() {
             return true;
         }

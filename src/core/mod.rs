@@ -1,6 +1,7 @@
 //! F1: PURE. Synchronous and deterministic: no tokio, clock, random source, IO, or iteration over
 //! a hash map. Time and randomness are arguments.
 
+pub mod clock_rate;
 pub mod cluster;
 pub mod digest;
 pub mod eviction;

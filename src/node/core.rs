@@ -15,17 +15,19 @@ use super::environment::Environment;
 use super::handler::PeerHandler;
 use super::host::Host;
 use super::host_roles::ControlHost;
-use super::{leftovers, storage_guard};
+use super::{host_lost, leftovers, storage_guard};
 use crate::controller::{Controller, ControllerSettings, Driver, ReplicaHost};
 use crate::core::cluster::alarms::{AckAlarms, Alarm};
 use crate::core::table::NodeInfo;
 use crate::raft::heartbeat::Heartbeats;
+use crate::raft::lost_replicas::{LostReplica, LostReplicas, WHAT_SHORTENED};
 use crate::raft::settings::RaftSettings;
 use crate::raft::shard_group::ShardGroup;
 use crate::service::{
     AlarmControl, Options, Parts, Registry, ReplicaStatus, Service, StatusSource,
 };
 use crate::storage::replicas_started::ReplicasStarted;
+use crate::storage::shortened_replicas::ShortenedReplicas;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::Handler;
 use crate::types::clock::{Instant, now};
@@ -143,6 +145,7 @@ pub struct Node {
     cancel: CancellationToken,
     driver: JoinHandle<Option<()>>,
     storage_guard: JoinHandle<Option<()>>,
+    lost_replicas: JoinHandle<Option<()>>,
     controller_task: JoinHandle<Option<()>>,
 }
 
@@ -193,6 +196,8 @@ impl Node {
         let driver = task::spawn("driver", driver.run(driver_cancel.clone()));
         let guard = storage_guard::run(Arc::clone(&host), driver_cancel.clone());
         let storage_guard = task::spawn("storage guard", guard);
+        let lost = host_lost::run(Arc::clone(&host), driver_cancel.clone());
+        let lost_replicas = task::spawn("lost replicas", lost);
         task::spawn(
             "epochs",
             watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()),
@@ -209,6 +214,7 @@ impl Node {
             cancel,
             driver,
             storage_guard,
+            lost_replicas,
             controller_task,
         })
     }
@@ -271,6 +277,7 @@ impl Node {
         // A panicked task has been logged by its guard.
         let _ = self.driver.await;
         let _ = self.storage_guard.await;
+        let _ = self.lost_replicas.await;
         self.service.shutdown().await;
         self.host.stop_all(true).await;
         self.cancel.cancel();
@@ -306,11 +313,16 @@ async fn make_host(
         let shards = SnapshotFiles::new(Arc::clone(&disk), dir.join("snapshots"))?;
         let shards = if durable { shards } else { shards.without_sync() };
         let control = SnapshotFiles::new(Arc::clone(&disk), dir.join("controller-snapshots"))?;
+        let noted = ShortenedReplicas::open(Arc::clone(&disk), &dir)?;
         let mut started = ReplicasStarted::open(disk, &dir)?;
         leftovers::take_stock(&stocked, &shards, &mut started)?;
-        anyhow::Ok((shards, control, started))
+        anyhow::Ok((shards, control, started, noted))
     });
-    let (shard_files, control_files, started) = opened.await?;
+    let (shard_files, control_files, started, noted) = opened.await?;
+    let shortened = LostReplicas::default();
+    for key in noted.keys() {
+        shortened.tell(key, LostReplica { node: settings.node, why: WHAT_SHORTENED.to_owned() });
+    }
     Ok(Host {
         node: settings.node,
         transport: Arc::clone(&environment.transport),
@@ -328,6 +340,8 @@ async fn make_host(
         closed: tokio::sync::Mutex::new(false),
         stalled: std::sync::atomic::AtomicUsize::new(0),
         lost: parking_lot::Mutex::default(),
+        shortened,
+        noted: Arc::new(parking_lot::Mutex::new(noted)),
         table: std::sync::OnceLock::new(),
         standing: std::sync::OnceLock::new(),
     })

@@ -14,6 +14,7 @@ use crate::core::slot_set::SlotSet;
 use crate::core::table::RoutingTable;
 use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::heartbeat::Heartbeats;
+use crate::raft::lost_replicas::LostReplicas;
 use crate::raft::replica::{Replica, ReplicaDeps, StartError};
 use crate::raft::settings::RaftSettings;
 use crate::raft::shard_group::ShardGroup;
@@ -21,6 +22,7 @@ use crate::service::Registry;
 use crate::storage::health::{NodeStorage, Reporter};
 use crate::storage::identity;
 use crate::storage::replicas_started::ReplicasStarted;
+use crate::storage::shortened_replicas::ShortenedReplicas;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
@@ -56,6 +58,11 @@ pub struct Host {
     pub(super) stalled: std::sync::atomic::AtomicUsize,
     /// Replicas that must not run any more, with the reason. Held for moments.
     pub(super) lost: Mutex<BTreeMap<LogKey, String>>,
+    /// Replicas whose log is shorter than what they acknowledged: those here, and those of peers that
+    /// this node leads.
+    pub(super) shortened: LostReplicas,
+    /// Those of this node, on the disk. As for `started`: a plain lock on a blocking thread.
+    pub(super) noted: Arc<Mutex<ShortenedReplicas>>,
     /// Set once, when the controller exists.
     pub(super) table: OnceLock<watch::Receiver<Arc<RoutingTable>>>,
     pub(super) standing: OnceLock<watch::Receiver<Standing>>,
@@ -95,6 +102,7 @@ impl Host {
             wal: wal.map_err(|error| disk_failed(&error))?,
             files: Arc::clone(files),
             storage: self.storage.health.reporter(),
+            lost: self.shortened.clone(),
             heartbeats: self.heartbeats.clone(),
             settings: self.settings.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -153,6 +161,9 @@ impl Host {
         }
         if self.registry.get(key.group).is_some_and(|group| group.replica().key() == key) {
             return Ok(());
+        }
+        if self.is_shortened(key) {
+            return Err(HostError::LogLost(key));
         }
         let durable = self.durable();
         if durable && let Some(stall) = self.storage.health.stall() {

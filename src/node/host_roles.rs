@@ -38,6 +38,12 @@ impl ReplicaHost for Host {
         Box::pin(Host::present(self))
     }
 
+    fn found_lost(&self) -> BTreeSet<LogKey> {
+        let list = self.shortened.subscribe();
+        let keys = list.borrow().keys().copied().collect::<Vec<_>>();
+        keys.into_iter().filter(|key| key.group != GroupId::CONTROLLER).collect()
+    }
+
     fn running(&self) -> BTreeSet<LogKey> {
         self.registry.all().into_iter().map(|(_, group)| group.replica().key()).collect()
     }
@@ -103,9 +109,16 @@ impl ControllerHost for ControlHost {
         let host = Arc::clone(&self.0);
         Box::pin(async move {
             let storage = host.control_storage.lock().clone();
-            match storage {
-                Some(storage) => storage.over().await,
-                None => std::future::pending().await,
+            let failed = async {
+                match storage {
+                    Some(storage) => storage.over().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = failed => {}
+                () = host.controller_shortened() => {}
             }
             // From here on it is shut down: no frame finds it, and no status shows it.
             *host.controller.lock() = None;
@@ -122,6 +135,10 @@ impl Host {
         // Cannot fail: the host keeps the sender alive.
         let _still_open = health.wait_for(|health| health.stall.is_none()).await.is_ok();
         let key = LogKey { group: GroupId::CONTROLLER, replica };
+        if self.is_shortened(key) {
+            // It never runs again under this id; the node follows the tables of its peers.
+            return std::future::pending().await;
+        }
         let deps = self.deps(Some(&self.storage.control_wal), &self.control_files)?;
         let storage = deps.storage.clone();
         *self.control_storage.lock() = Some(storage.clone());

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::host::Host;
 use crate::controller::Standing;
+use crate::raft::lost_replicas::LostReplica;
 use crate::raft::machine::StateMachine;
 use crate::raft::replica::Replica;
 use crate::service::{ReplicaStatus, StatusSource};
@@ -77,6 +78,11 @@ impl StatusSource for Host {
         for (key, why) in self.lost.lock().iter() {
             reasons.push(format!("replica {key} is lost: {why}"));
         }
+        for (key, replica) in self.shortened.subscribe().borrow().iter() {
+            if replica.node == self.node {
+                reasons.push(format!("replica {key} is lost: {}", replica.why));
+            }
+        }
         // Whoever restarts nodes one after another waits for this one to be a full voter again.
         let still = |group: GroupId| format!("{group} restarted just now and does not vote yet");
         if self.controller_replica().is_some_and(|replica| replica.keeps_still()) {
@@ -95,7 +101,12 @@ impl StatusSource for Host {
 
     fn warnings(&self) -> Vec<String> {
         let low = self.storage.health.watch().borrow().low;
-        low.into_iter().map(|low| format!("disk: {low}")).collect()
+        let mut warnings: Vec<_> = low.iter().map(|low| format!("disk: {low}")).collect();
+        for (key, replica) in self.shortened.subscribe().borrow().iter() {
+            let LostReplica { node, why } = replica;
+            warnings.push(format!("replica {key} on {node} is lost: {why}"));
+        }
+        warnings
     }
 
     fn durability(&self) -> &'static str {

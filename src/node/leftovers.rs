@@ -170,8 +170,14 @@ impl Host {
             group.shutdown().await;
         }
         let at_ms = self.clock.wall_ms();
-        self.with_leftovers(move |leftovers| leftovers.set_aside(key, at_ms)).await?;
+        let noted = Arc::clone(&self.noted);
+        let set_aside = move |leftovers: &Leftovers| {
+            leftovers.set_aside(key, at_ms)?;
+            noted.lock().remove(key).map_err(|error| error.to_string())
+        };
+        self.with_leftovers(set_aside).await?;
         self.lost.lock().remove(&key);
+        self.shortened.forget(key);
         Ok(())
     }
 }

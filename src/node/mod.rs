@@ -8,6 +8,7 @@ pub mod dev;
 pub mod environment;
 mod handler;
 mod host;
+mod host_lost;
 mod host_roles;
 mod host_status;
 mod leftovers;

@@ -39,6 +39,10 @@ impl StateMachine for Machine {
         Machine::digest(self)
     }
 
+    fn log_time_ms(&self) -> u64 {
+        Machine::log_time_ms(self)
+    }
+
     fn take_garbage(&mut self) -> Option<Box<dyn Send>> {
         let garbage = Machine::take_garbage(self);
         if garbage.is_empty() { None } else { Some(Box::new(garbage)) }

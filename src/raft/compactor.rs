@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use openraft::Raft;
 
+use super::builds::Builds;
 use super::log_store::LogStore;
 use super::machine::StateMachine;
-use super::state_store::{Builds, SharedMachine, StateStore};
+use super::state_store::{SharedMachine, StateStore};
 use super::types::TypeConfig;
 
 /// A snapshot that takes longer is not waited for; the next growth of the log looks again.

@@ -21,6 +21,14 @@ pub(super) enum Countermeasure {
     UnknownAfterPropose,
     /// Frames for another replica id are refused.
     TargetReplica,
+    /// A replica whose log is shorter than what it acknowledged is lost.
+    ShortenedLog,
+    /// An echo counts in the life of the follower that it is of.
+    EchoOfThisLife,
+    /// The log is cut, durably, before a snapshot that contradicts it is published.
+    TruncateFirst,
+    /// That, and a log that contradicts the snapshot beside it is dropped at the start.
+    FollowSnapshot,
 }
 
 /// Always false outside of tests.

@@ -15,8 +15,8 @@ use super::entry_codec::{
     decode_entry, decode_log_id, decode_vote, encode_log_id, encode_payload, encode_vote,
 };
 use super::frame_codec::{
-    AppendExtras, decode, decode_append, decode_append_response, encode, encode_append,
-    encode_append_response,
+    AnswerExtras, AppendExtras, LifeClock, decode, decode_append, decode_append_response, encode,
+    encode_append, encode_append_response,
 };
 use super::snapshot_send::{SnapshotFrame, decode_frame, encode_frame};
 use super::state_store::{StoredMeta, encode_meta};
@@ -60,8 +60,15 @@ pub fn sound() -> Vec<Vec<u8>> {
     let vote = Vote::new_committed(4, ReplicaId(2));
     let (prev_log_id, leader_commit) = (Some(log_id(3, 299)), Some(log_id(3, 298)));
     let request = AppendEntriesRequest { vote, prev_log_id, entries: entries(), leader_commit };
-    let extras =
-        AppendExtras { echo_ms: 1, quorum_age_ms: 2, complete_index: 3, checkpoint: Some((4, 5)) };
+    let clock = LifeClock { life: 7, ms: 300 };
+    let extras = AppendExtras {
+        echo: clock,
+        quorum_age_ms: 2,
+        complete_index: 3,
+        elapsed_us: 6,
+        acknowledged: prev_log_id,
+        checkpoint: Some((4, 5)),
+    };
     let append = encode_append(ReplicaId(9), &request, extras).slice(ADDRESS_BYTES..);
     let meta = SnapshotMeta {
         last_log_id: prev_log_id,
@@ -78,7 +85,8 @@ pub fn sound() -> Vec<Vec<u8>> {
         (8, encode_log_id(&log_id(4, 300))),
         (9, encode_meta(&meta)),
     ];
-    all.extend(answers().map(|answer| (1, encode_append_response(&answer, 300, true))));
+    let answered = AnswerExtras { clock, reluctant: true, shortened: false };
+    all.extend(answers().map(|answer| (1, encode_append_response(&answer, answered))));
     all.extend([begin, chunk, SnapshotFrame::End].map(|frame| (5, encode_frame(7, 300, &frame))));
     all.extend(entries().iter().map(|entry| (6, encode_payload(entry))));
     all.iter().map(|(kind, body)| [&[*kind][..], body].concat()).collect()
@@ -122,7 +130,7 @@ pub fn take(input: &[u8]) -> bool {
         0 => append(body),
         1 => {
             let get = |bytes| decode_append_response(bytes).ok();
-            settles(get(body), |(at, shy, answer)| encode_append_response(answer, *at, *shy), get)
+            settles(get(body), |(answer, extras)| encode_append_response(answer, *extras), get)
         }
         2 => rare::<VoteRequest<TypeConfig>>(&body),
         3 => rare::<VoteResponse<TypeConfig>>(&body),

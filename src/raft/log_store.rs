@@ -3,7 +3,6 @@
 //! Every entry that is not purged stays in memory (bounded by the compactor), so replication and
 //! apply never read the device; the write-ahead log is read once, at start.
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -15,44 +14,13 @@ use openraft::{OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::entry_codec::{
-    decode_entry, decode_log_id, decode_vote, encode_log_id, encode_payload, encode_vote,
-    entry_bytes,
-};
-use super::types::{Entry, LogId, TypeConfig, Vote, log_id, term_of};
+use super::countermeasure::{Countermeasure, taken_out};
+use super::entry_codec::{encode_log_id, encode_payload, encode_vote, entry_bytes};
+use super::log_state::{State, restore};
+use super::types::{Entry, LogId, TypeConfig, Vote, term_of};
 use crate::storage::wal::{self, LogRecord, Recovered, Wal, WalOp};
 use crate::types::LogKey;
 use crate::types::limits::APPEND_BYTES_MAX;
-
-#[derive(Debug, Default)]
-struct State {
-    purged: Option<LogId>,
-    /// Invariant: contiguous indices, the first follows `purged`.
-    entries: VecDeque<Entry>,
-    bytes: u64,
-    vote: Option<Vote>,
-    committed: Option<LogId>,
-}
-
-impl State {
-    /// Index of the first entry, or where it would go. openraft's storage suite starts a log
-    /// anywhere; a recovered log must start at 0 or after its purge marker (see `restore`).
-    fn first_index(&self) -> u64 {
-        match self.entries.front() {
-            Some(entry) => entry.log_id.index,
-            None => self.purged.map_or(0, |id| id.index + 1),
-        }
-    }
-
-    fn next_index(&self) -> u64 {
-        self.first_index() + self.entries.len() as u64
-    }
-
-    fn position(&self, index: u64) -> usize {
-        let at = index.saturating_sub(self.first_index());
-        usize::try_from(at).unwrap_or(usize::MAX).min(self.entries.len())
-    }
-}
 
 /// The log of one replica. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -102,13 +70,31 @@ impl LogStore {
         if self.shared.wal.is_none() || !self.is_pristine() {
             return Ok(());
         }
-        let (tx, rx) = tokio::sync::oneshot::channel();
-        let done: wal::Done = Box::new(move |result| {
-            // The receiver is gone only if the replica is being dropped.
-            let _ = tx.send(result);
-        });
-        self.submit(WalOp::TruncateAfter(None), done);
-        rx.await.map_err(|_| wal::Error::Closed)?
+        self.submit_awaited(WalOp::TruncateAfter(None)).await
+    }
+
+    /// Makes the log follow the snapshot that is on the disk when a replica starts. An install puts
+    /// the snapshot there first and cuts the log afterwards: a crash in between leaves a log that
+    /// ends before the snapshot, or one that another leader wrote. Nothing in such a log is of use,
+    /// and openraft cannot start on it.
+    pub async fn follow_snapshot(&self, last: LogId) -> Result<(), wal::Error> {
+        if self.holds(last) || taken_out(Countermeasure::FollowSnapshot) {
+            return Ok(());
+        }
+        tracing::info!(log = %self.shared.key, snapshot = %last, "log begins after the snapshot");
+        {
+            let mut state = self.shared.state.lock();
+            state.entries.clear();
+            state.bytes = 0;
+            state.purged = Some(last);
+        }
+        self.submit_awaited(WalOp::TruncateAfter(None)).await?;
+        self.submit_awaited(purge_to(last)).await
+    }
+
+    /// Committed log id as known here.
+    pub fn committed(&self) -> Option<LogId> {
+        self.shared.state.lock().committed
     }
 
     /// True if the replica has never voted nor stored an entry.
@@ -132,6 +118,22 @@ impl LogStore {
     /// Index of the last entry, or of the last purged one; 0 if there never was one.
     pub fn last_index(&self) -> u64 {
         self.shared.state.lock().next_index().saturating_sub(1)
+    }
+
+    /// True if the log holds the entry, or held it and purged it.
+    pub fn holds(&self, id: LogId) -> bool {
+        let state = self.shared.state.lock();
+        if state.purged.is_some_and(|purged| purged.index >= id.index) {
+            return true;
+        }
+        let entry = state.entries.get(state.position(id.index));
+        entry.is_some_and(|entry| entry.log_id == id)
+    }
+
+    /// True if this replica promised more than `vote`: what the leader of that vote says of its log
+    /// is out of date.
+    pub fn votes_above(&self, vote: &Vote) -> bool {
+        self.shared.state.lock().vote.is_some_and(|own| own > *vote)
     }
 
     /// Waits until there are entries after `index`.
@@ -172,6 +174,17 @@ impl LogStore {
         }
     }
 
+    /// Submits a change and waits until it is as durable as the mode makes it.
+    async fn submit_awaited(&self, op: WalOp) -> Result<(), wal::Error> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let done: wal::Done = Box::new(move |result| {
+            // The receiver is gone only if the replica is being dropped.
+            let _ = tx.send(result);
+        });
+        self.submit(op, done);
+        rx.await.map_err(|_| wal::Error::Closed)?
+    }
+
     /// Submits a change whose failure surfaces at the next awaited one (the log is poisoned then).
     fn submit_unawaited(&self, op: WalOp) {
         let key = self.shared.key;
@@ -187,36 +200,8 @@ impl LogStore {
     }
 }
 
-fn restore(key: LogKey, recovered: Recovered) -> Result<State, wal::Error> {
-    let damaged = |detail: String| wal::Error::Damaged { log: key, detail };
-    let broken = |what: &str, e| damaged(format!("{what}: {e}"));
-    let mut state = State {
-        vote: recovered.vote.map(decode_vote).transpose().map_err(|e| broken("vote", e))?,
-        committed: recovered
-            .committed
-            .map(decode_log_id)
-            .transpose()
-            .map_err(|e| broken("committed", e))?,
-        ..State::default()
-    };
-    if let Some((index, marker)) = recovered.purged {
-        let id = decode_log_id(marker).map_err(|e| broken("purge marker", e))?;
-        if id.index != index {
-            return Err(damaged(format!("purge marker {id} at index {index}")));
-        }
-        state.purged = Some(id);
-    }
-    for record in recovered.records {
-        if record.index != state.next_index() {
-            let detail = format!("entry {} where {} belongs", record.index, state.next_index());
-            return Err(damaged(detail));
-        }
-        let entry = decode_entry(log_id(record.term, record.index), record.payload)
-            .map_err(|e| broken("entry", e))?;
-        state.bytes += entry_bytes(&entry);
-        state.entries.push_back(entry);
-    }
-    Ok(state)
+fn purge_to(id: LogId) -> WalOp {
+    WalOp::Purge { index: id.index, marker: encode_log_id(&id) }
 }
 
 fn io_error(error: wal::Error) -> io::Error {
@@ -284,14 +269,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let (tx, rx) = tokio::sync::oneshot::channel();
         // Persist, then reply: a vote that could be forgotten elects two leaders in one term.
-        let done: wal::Done = Box::new(move |result| {
-            // The receiver is gone only if the replica is being dropped.
-            let _ = tx.send(result);
-        });
-        self.submit(WalOp::Vote(encode_vote(vote)), done);
-        rx.await.map_err(|_| io_error(wal::Error::Closed))?.map_err(io_error)?;
+        self.submit_awaited(WalOp::Vote(encode_vote(vote))).await.map_err(io_error)?;
         self.shared.state.lock().vote = Some(*vote);
         Ok(())
     }
@@ -356,8 +335,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             state.bytes -= dropped;
         }
         self.shared.shrank.notify_one();
-        self.submit_unawaited(WalOp::TruncateAfter(last.map(|id| id.index)));
-        Ok(())
+        let op = WalOp::TruncateAfter(last.map(|id| id.index));
+        if taken_out(Countermeasure::TruncateFirst) || taken_out(Countermeasure::FollowSnapshot) {
+            self.submit_unawaited(op);
+            return Ok(());
+        }
+        // Awaited: openraft may publish a snapshot next, and after a crash a log that contradicts the
+        // snapshot on the disk would be found (see `follow_snapshot`).
+        self.submit_awaited(op).await.map_err(io_error)
     }
 
     async fn purge(&mut self, id: LogId) -> Result<(), io::Error> {
@@ -372,7 +357,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
         }
         self.shared.shrank.notify_one();
-        self.submit_unawaited(WalOp::Purge { index: id.index, marker: encode_log_id(&id) });
+        // Not awaited: what a crash brings back is covered by the snapshot, which is on the disk.
+        self.submit_unawaited(purge_to(id));
         Ok(())
     }
 }

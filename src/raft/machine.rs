@@ -42,6 +42,11 @@ pub trait StateMachine: Send + Sync + Sized + 'static {
     /// Order-independent hash of the replicated state (INV-3).
     fn digest(&self) -> u64;
 
+    /// Log time, milliseconds; only grows. 0 where entries carry none.
+    fn log_time_ms(&self) -> u64 {
+        0
+    }
+
     /// What the last changes left to drop and takes long; it is dropped where nobody waits. Asked
     /// after each apply and at the end of each walk.
     fn take_garbage(&mut self) -> Option<Box<dyn Send>> {

@@ -1,8 +1,10 @@
 //! F4: every openraft type lives here.
 
+mod acknowledged;
 mod append_pipeline;
 mod barrier;
 mod batcher;
+mod builds;
 mod cache_machine;
 pub mod cluster_machine;
 mod compactor;
@@ -18,13 +20,16 @@ mod garbage;
 pub mod heartbeat;
 pub mod leases;
 mod log_clock;
+mod log_state;
 mod log_store;
+pub mod lost_replicas;
 pub mod machine;
 mod network;
 pub mod replica;
 pub mod runtime;
 pub mod settings;
 pub mod shard_group;
+mod snapshot_checks;
 mod snapshot_receive;
 mod snapshot_send;
 mod state_store;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,22 +21,24 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
 
+use super::acknowledged::Acknowledged;
 use super::append_pipeline::AppendPipeline;
 use super::countermeasure::{Countermeasure, fails_early, taken_out};
 use super::digests::Digests;
 use super::frame_codec::{
-    AppendExtras, addressed, decode, decode_append_response, encode, encode_append,
+    AppendExtras, LifeClock, addressed, decode, decode_append_response, encode, encode_append,
 };
 use super::log_store::LogStore;
+use super::lost_replicas::{LostReplica, LostReplicas, WHAT_SHORTENED};
 use super::machine::StateMachine;
 use super::settings::RaftSettings;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
-use super::types::{ReplicaNode, TypeConfig, Vote};
+use super::types::{LogId, ReplicaNode, TypeConfig, Vote, term_of};
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::{self, FrameKind, SharedTransport};
-use crate::types::clock::now;
-use crate::types::{GroupId, NodeId, ReplicaId, wire};
+use crate::types::clock::{Instant, now};
+use crate::types::{GroupId, LogKey, NodeId, ReplicaId, wire};
 
 type DataMetrics =
     openraft::alias::WatchReceiverOf<TypeConfig, openraft::metrics::RaftDataMetrics<TypeConfig>>;
@@ -52,25 +53,46 @@ pub struct NetworkContext {
     pub(super) digests: Arc<Digests>,
     /// Appends in flight to one follower.
     pub(super) appends_in_flight: usize,
-    /// Term and index up to which this replica's machine is applied.
-    pub(super) applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// Log id up to which this replica's machine is applied.
+    pub(super) applied: Arc<dyn Fn() -> Option<LogId> + Send + Sync>,
     /// This replica's log: a stream sees in it whether entries are on their way.
     pub(super) log: LogStore,
     /// Longest wait for the answer to an append that carries entries.
     pub(super) append_timeout: Duration,
+    /// Since when this replica runs.
+    start: Instant,
+    /// Told of followers whose log is shorter than what they acknowledged.
+    lost: LostReplicas,
     /// What each follower said last. Held for moments.
     heard: Arc<Mutex<BTreeMap<ReplicaId, Arc<Heard>>>>,
     /// Set once openraft runs.
     metrics: Arc<OnceLock<DataMetrics>>,
 }
 
-/// What a follower said of itself in its answers.
+/// What a follower said of itself in its answers. Held for moments.
+type Heard = Mutex<Said>;
+
 #[derive(Debug, Default)]
-struct Heard {
-    /// Newest clock it answered with.
-    clock_ms: AtomicU64,
+struct Said {
+    /// Newest clock it answered with, in the life that it answered in last.
+    clock: LifeClock,
     /// It does not want to lead.
-    reluctant: AtomicBool,
+    reluctant: bool,
+    /// Its log is shorter than what it acknowledged. Stays: its id is lost.
+    shortened: bool,
+    /// What it acknowledged, in all of its lives.
+    acknowledged: Acknowledged,
+}
+
+impl Said {
+    /// What it said of its clock in an earlier life is dropped: the clock began again.
+    fn heard_clock(&mut self, clock: LifeClock) {
+        let began_again =
+            clock.life != self.clock.life && !taken_out(Countermeasure::EchoOfThisLife);
+        if began_again || clock.ms > self.clock.ms {
+            self.clock = clock;
+        }
+    }
 }
 
 impl NetworkContext {
@@ -79,9 +101,9 @@ impl NetworkContext {
         transport: SharedTransport,
         files: Arc<SnapshotFiles>,
         digests: Arc<Digests>,
-        applied: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+        applied: Arc<dyn Fn() -> Option<LogId> + Send + Sync>,
         log: LogStore,
-        settings: &RaftSettings,
+        (lost, settings): (LostReplicas, &RaftSettings),
     ) -> Self {
         NetworkContext {
             group,
@@ -92,6 +114,8 @@ impl NetworkContext {
             log,
             appends_in_flight: settings.appends_in_flight,
             append_timeout: Duration::from_millis(settings.election_ms_min),
+            start: now(),
+            lost,
             heard: Arc::default(),
             metrics: Arc::default(),
         }
@@ -103,20 +127,30 @@ impl NetworkContext {
         let _ = self.metrics.set(metrics);
     }
 
-    /// Milliseconds since the last append that a quorum acknowledged was sent.
+    /// Milliseconds since the last append that a quorum acknowledged was sent; rounded up, as what
+    /// is bounded by it is old.
     pub(super) fn quorum_age_ms(&self) -> Option<u64> {
         let acked = self.metrics.get()?.borrow_watched().last_quorum_acked?;
         let age = acked.into_inner().elapsed();
-        u64::try_from(age.as_millis()).ok()
+        u64::try_from(age.as_micros().div_ceil(1_000)).ok()
+    }
+
+    /// Microseconds that this replica's clock has counted since it started.
+    fn elapsed_us(&self) -> u64 {
+        u64::try_from(now().duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
     }
 
     fn heard_of(&self, target: ReplicaId) -> Arc<Heard> {
         Arc::clone(self.heard.lock().entry(target).or_default())
     }
 
-    /// True if the follower said last that it does not want to lead.
+    /// True if the follower said last that it does not want to lead, or must not any more.
     pub(super) fn is_reluctant(&self, target: ReplicaId) -> bool {
-        self.heard.lock().get(&target).is_some_and(|h| h.reluctant.load(Ordering::Acquire))
+        let heard = self.heard.lock().get(&target).cloned();
+        heard.is_some_and(|heard| {
+            let said = heard.lock();
+            said.reluctant || said.shortened
+        })
     }
 }
 
@@ -154,6 +188,10 @@ fn unreachable_peer(error: &transport::Error) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::new(error))
 }
 
+fn unreachable_because(why: &'static str) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(&io::Error::other(why)))
+}
+
 fn malformed(error: &wire::Error) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::new(error))
 }
@@ -178,6 +216,26 @@ impl<M: StateMachine> PeerNetwork<M> {
             .map_err(|e| unreachable_peer(&e))
     }
 
+    /// What travels with an append of the leader of `term`, and what its follower must hold.
+    fn extras(&self, term: u64) -> AppendExtras {
+        // In this order: what this leader has applied by now holds every write it acknowledged
+        // before the follower's clock showed the echo. A leader that has applied nothing of its
+        // own term may not know yet what its predecessor acknowledged.
+        let echo = self.heard.lock().clock;
+        let quorum_age_ms = self.context.quorum_age_ms();
+        let applied = (self.context.applied)();
+        let (applied_term, complete_index) = applied.map_or((0, 0), |id| (term_of(&id), id.index));
+        let leads = applied_term == term;
+        AppendExtras {
+            echo,
+            quorum_age_ms: quorum_age_ms.filter(|_| leads).unwrap_or(u64::MAX),
+            complete_index,
+            elapsed_us: self.context.elapsed_us(),
+            acknowledged: self.heard.lock().acknowledged.must_hold(term, applied),
+            checkpoint: self.context.digests.newest(),
+        }
+    }
+
     /// Queues an append; the answer comes with the returned future.
     pub(super) fn send_append(
         &self,
@@ -189,19 +247,10 @@ impl<M: StateMachine> PeerNetwork<M> {
             true => soft_ttl,
             false => self.context.append_timeout,
         };
-        // In this order: what this leader has applied by now holds every write it acknowledged
-        // before the follower's clock showed the echo. A leader that has applied nothing of its
-        // own term may not know yet what its predecessor acknowledged.
-        let echo_ms = self.heard.clock_ms.load(Ordering::Acquire);
-        let quorum_age_ms = self.context.quorum_age_ms();
-        let (term, complete_index) = (self.context.applied)();
-        let leads = term == request.vote.leader_id.term;
-        let extras = AppendExtras {
-            echo_ms,
-            quorum_age_ms: quorum_age_ms.filter(|_| leads).unwrap_or(u64::MAX),
-            complete_index,
-            checkpoint: self.context.digests.newest(),
-        };
+        let term = request.vote.leader_id.term;
+        let prev = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let extras = self.extras(term);
         let call = self.context.transport.call(
             self.node,
             self.context.group,
@@ -209,13 +258,39 @@ impl<M: StateMachine> PeerNetwork<M> {
             encode_append(self.target, request, extras),
             now() + timeout,
         );
-        let heard = Arc::clone(&self.heard);
+        let (heard, lost) = (Arc::clone(&self.heard), self.context.lost.clone());
+        let (key, node) = (LogKey { group: self.context.group, replica: self.target }, self.node);
         Box::pin(async move {
             let bytes = call.await.map_err(|e| unreachable_peer(&e))?;
-            let (clock_ms, reluctant, response) =
-                decode_append_response(bytes).map_err(|e| malformed(&e))?;
-            heard.clock_ms.fetch_max(clock_ms, Ordering::AcqRel);
-            heard.reluctant.store(reluctant, Ordering::Release);
+            let (response, answer) = decode_append_response(bytes).map_err(|e| malformed(&e))?;
+            // It had acknowledged `prev` before this append was sent, so no later one overtook it.
+            let conflict = matches!(response, AppendEntriesResponse::Conflict);
+            let lacks = conflict && prev.is_some() && prev <= extras.acknowledged;
+            let shortened = {
+                let mut said = heard.lock();
+                said.heard_clock(answer.clock);
+                said.reluctant = answer.reluctant;
+                said.shortened |= answer.shortened || lacks;
+                match &response {
+                    _ if said.shortened => {}
+                    AppendEntriesResponse::Success => said.acknowledged.answered(term, last),
+                    AppendEntriesResponse::PartialSuccess(last) => {
+                        said.acknowledged.answered(term, *last);
+                    }
+                    AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
+                }
+                said.shortened
+            };
+            if shortened && !taken_out(Countermeasure::ShortenedLog) {
+                // Nothing it says may be counted: openraft hears that it cannot be reached, and
+                // tries again with back-off.
+                lost.tell(key, LostReplica { node, why: WHAT_SHORTENED.to_owned() });
+                return Err(unreachable_because(WHAT_SHORTENED));
+            }
+            if conflict && prev.is_none() {
+                // openraft would panic: every log agrees with an empty one.
+                return Err(unreachable_because("a conflict with an empty log"));
+            }
             Ok(response)
         })
     }
@@ -292,10 +367,15 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
             file,
             option.soft_ttl(),
         );
-        match select(std::pin::pin!(cancel), std::pin::pin!(send)).await {
-            Either::Left((closed, _)) => Err(StreamingError::Closed(closed)),
-            Either::Right((sent, _)) => sent,
+        let sent = match select(std::pin::pin!(cancel), std::pin::pin!(send)).await {
+            Either::Left((closed, _)) => return Err(StreamingError::Closed(closed)),
+            Either::Right((sent, _)) => sent?,
+        };
+        if sent.vote == vote {
+            let term = vote.leader_id.term;
+            self.heard.lock().acknowledged.answered(term, snapshot.meta.last_log_id);
         }
+        Ok(sent)
     }
 
     async fn transfer_leader(

@@ -4,9 +4,11 @@ mod lead;
 mod observe;
 mod room;
 mod serve;
+mod shortened;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures_util::future::BoxFuture;
 use openraft::Raft;
@@ -19,18 +21,20 @@ pub(super) use self::lead::WriteResult;
 use self::observe::watch_leader;
 pub use self::observe::{Leader, Progress};
 use self::room::Room;
+use super::builds::Builds;
 use super::compactor;
 use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
 use super::freshness::FreshnessTracker;
 use super::heartbeat::{Beat, Heartbeats};
 use super::log_store::LogStore;
+use super::lost_replicas::LostReplicas;
 use super::machine::StateMachine;
 use super::network::{NetworkContext, NetworkFactory};
 use super::settings::RaftSettings;
 use super::snapshot_receive::SnapshotReceiver;
-use super::state_store::{Builds, SharedMachine, StateStore};
-use super::types::{ReplicaNode, TypeConfig, term_of};
+use super::state_store::{SharedMachine, StateStore, snapshot_on_disk};
+use super::types::{ReplicaNode, TypeConfig};
 use crate::storage::health::Reporter;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::storage::wal::{self, Wal};
@@ -50,6 +54,8 @@ pub struct ReplicaDeps {
     pub files: Arc<SnapshotFiles>,
     /// Hears of failures of the disk.
     pub storage: Reporter,
+    /// Hears of replicas whose log is shorter than what they acknowledged.
+    pub lost: LostReplicas,
     /// The node's heartbeat timer.
     pub heartbeats: Heartbeats,
     /// Timing and sizes.
@@ -96,6 +102,7 @@ impl<M: StateMachine> std::fmt::Debug for Replica<M> {
 
 struct Inner<M: StateMachine> {
     key: LogKey,
+    node: NodeId,
     raft: RaftHandle<M>,
     machine: SharedMachine<M>,
     log: LogStore,
@@ -111,6 +118,9 @@ struct Inner<M: StateMachine> {
     room: Room,
     /// Until then this replica neither votes nor campaigns.
     guard_until: Option<Instant>,
+    /// The log is shorter than what was acknowledged: it neither votes nor campaigns any more.
+    shortened: AtomicBool,
+    lost: LostReplicas,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -131,6 +141,10 @@ impl<M: StateMachine> Replica<M> {
         deps: ReplicaDeps,
     ) -> Result<Self, StartError> {
         let log = open_log(key, ran_before, &deps).await?;
+        let snapshot = snapshot_on_disk::<M>(&deps.files, key).await;
+        if let Some(last) = snapshot.map_err(|error| StartError::Recovery(error.to_string()))? {
+            log.follow_snapshot(last).await?;
+        }
         let ran = !log.is_pristine() && !taken_out(Countermeasure::RestartGuard);
         let guard_until = ran.then(|| now() + deps.settings.restart_guard());
         let digests = Arc::new(Digests::default());
@@ -138,10 +152,7 @@ impl<M: StateMachine> Replica<M> {
         let store = StateStore::new(key, machine, files, Arc::clone(&digests), storage.clone());
         let (machine, builds, life) = (store.shared(), store.builds(), store.life());
         let looked_at = Arc::clone(&machine);
-        let applied = move || {
-            let state = looked_at.read();
-            state.applied.map_or((0, 0), |id| (term_of(&id), id.index))
-        };
+        let applied = move || looked_at.read().applied;
         let context = NetworkContext::new(
             key.group,
             Arc::clone(&deps.transport),
@@ -149,7 +160,7 @@ impl<M: StateMachine> Replica<M> {
             Arc::clone(&digests),
             Arc::new(applied),
             log.clone(),
-            &deps.settings,
+            (deps.lost.clone(), &deps.settings),
         );
         let factory = NetworkFactory::<M> { context: context.clone(), machine: PhantomData };
         let config = deps.settings.openraft(format!("{key} on {node}"))?;
@@ -159,9 +170,11 @@ impl<M: StateMachine> Replica<M> {
         context.set_metrics(raft.data_metrics());
         let (leader_tx, leader) = watch::channel(None);
         let files = Arc::clone(&deps.files);
-        let receiver = SnapshotReceiver::new((key, life), files, Arc::clone(&machine), storage);
+        let receiver =
+            SnapshotReceiver::new((key, life), files, Arc::clone(&machine), log.clone(), storage);
         let inner = Arc::new(Inner {
             key,
+            node,
             raft,
             machine,
             log,
@@ -174,6 +187,8 @@ impl<M: StateMachine> Replica<M> {
             builds,
             room: Room::default(),
             guard_until,
+            shortened: AtomicBool::new(false),
+            lost: deps.lost,
             metrics: deps.metrics,
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),

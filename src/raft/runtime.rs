@@ -23,6 +23,13 @@ pub fn seed_thread(seed: u64) {
     SEED.with(|cell| cell.set(Some(seed)));
 }
 
+/// A number that nobody else draws: of a transfer, of a replica's life. A simulation's follow from
+/// its seed.
+pub(super) fn random_u64() -> u64 {
+    use rand::RngExt;
+    SeededRuntime::thread_rng().random()
+}
+
 /// Tokio with seedable random numbers.
 #[derive(Debug)]
 pub struct SeededRuntime {

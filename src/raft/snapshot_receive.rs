@@ -2,18 +2,21 @@
 //! nothing is held twice. One transfer at a time; a newer one replaces it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use openraft::Raft;
 use tokio::sync::Mutex;
 
 use super::frame_codec::encode;
+use super::log_store::LogStore;
 use super::machine::{Restorer, StateMachine};
+use super::snapshot_checks::{follows, log_time_grows};
 use super::snapshot_send::{SnapshotFrame, decode_frame};
 use super::state_store::{
     SharedMachine, SnapshotData, SnapshotOf, StateStore, StoredMeta, encode_meta,
 };
-use super::types::{TypeConfig, Vote};
+use super::types::{SnapshotMeta, TypeConfig, Vote, term_of};
 use crate::storage::health::Reporter;
 use crate::storage::snapshot_files::{self, Life, SnapshotFiles, SnapshotWriter};
 use crate::transport::Refusal;
@@ -34,10 +37,13 @@ pub struct SnapshotReceiver<M: StateMachine> {
     life: Life,
     files: Arc<SnapshotFiles>,
     machine: SharedMachine<M>,
+    log: LogStore,
     storage: Reporter,
     /// A tokio lock: it is held while a chunk is written, and it is fair, so frames that arrived in
     /// order are handled in order.
     incoming: Mutex<Option<Incoming<M>>>,
+    /// A snapshot is being installed. Stays true if the call was dropped meanwhile: openraft goes on.
+    installs: AtomicBool,
 }
 
 fn refuse(what: impl std::fmt::Display) -> Refusal {
@@ -49,9 +55,16 @@ impl<M: StateMachine> SnapshotReceiver<M> {
         (key, life): (LogKey, Life),
         files: Arc<SnapshotFiles>,
         machine: SharedMachine<M>,
+        log: LogStore,
         storage: Reporter,
     ) -> Self {
-        SnapshotReceiver { key, life, files, machine, storage, incoming: Mutex::new(None) }
+        let (incoming, installs) = (Mutex::new(None), AtomicBool::new(false));
+        SnapshotReceiver { key, life, files, machine, log, storage, incoming, installs }
+    }
+
+    /// True while a snapshot is being installed: the log may be cut already.
+    pub(super) fn installs(&self) -> bool {
+        self.installs.load(Ordering::Acquire)
     }
 
     /// A chunk that cannot be kept: the leader begins again later.
@@ -110,12 +123,30 @@ impl<M: StateMachine> SnapshotReceiver<M> {
         Ok(transfer)
     }
 
+    /// Refuses what openraft would panic at, and what no leader of this group sends: a snapshot from
+    /// beyond its leader's term, or one that contradicts what is committed here.
+    fn check_grows(&self, meta: &SnapshotMeta, vote: &Vote, machine: &M) -> Result<(), Refusal> {
+        let last = meta.last_log_id.ok_or_else(|| refuse("it holds nothing"))?;
+        let term = vote.leader_id.term;
+        if term_of(&last) > term {
+            return Err(refuse(format_args!("{last} is beyond its leader's term {term}")));
+        }
+        let committed = self.log.committed();
+        let state = self.machine.read();
+        follows(committed.max(state.applied), last).map_err(refuse)?;
+        if Some(last) > state.applied {
+            log_time_grows(&state.machine, machine).map_err(refuse)?;
+        }
+        Ok(())
+    }
+
     async fn install(
         &self,
         raft: &Raft<TypeConfig, StateStore<M>>,
         transfer: Incoming<M>,
     ) -> Result<Bytes, Refusal> {
         let machine = Box::new(transfer.restorer.finish().map_err(refuse)?);
+        self.check_grows(&transfer.meta.0, &transfer.vote, machine.as_ref())?;
         // What needs room is written before openraft hears of it, which stops the replica for good
         // if an install fails.
         let (mut writer, meta) = (transfer.writer, encode_meta(&transfer.meta.0));
@@ -125,8 +156,10 @@ impl<M: StateMachine> SnapshotReceiver<M> {
             meta: transfer.meta.0,
             snapshot: SnapshotData::Received { writer, machine },
         };
-        let response = raft.install_full_snapshot(transfer.vote, snapshot).await.map_err(refuse)?;
-        Ok(encode(&response))
+        self.installs.store(true, Ordering::Release);
+        let response = raft.install_full_snapshot(transfer.vote, snapshot).await;
+        self.installs.store(false, Ordering::Release);
+        Ok(encode(&response.map_err(refuse)?))
     }
 }
 

@@ -11,6 +11,7 @@ use openraft::raft::SnapshotResponse;
 
 use super::frame_codec::{addressed, decode};
 use super::network::NetworkContext;
+use super::runtime::random_u64;
 use super::state_store::encode_meta;
 use super::types::{SnapshotMeta, TypeConfig, Vote};
 use crate::storage::snapshot_files::{SnapshotFile, SnapshotFiles};
@@ -87,13 +88,6 @@ pub fn decode_frame(mut input: Bytes) -> Result<(u64, u64, SnapshotFrame), wire:
     Ok((id, sequence, frame))
 }
 
-/// A transfer id that no other transfer to the same replica uses.
-fn transfer_id() -> u64 {
-    use openraft_rt::AsyncRuntime;
-    use rand::RngExt;
-    super::runtime::SeededRuntime::thread_rng().random()
-}
-
 type Streaming<T> = Result<T, StreamingError<TypeConfig>>;
 
 fn lost(error: &transport::Error) -> StreamingError<TypeConfig> {
@@ -109,7 +103,7 @@ pub async fn send_snapshot(
     file: SnapshotFile,
     timeout: Duration,
 ) -> Streaming<SnapshotResponse<TypeConfig>> {
-    let mut transfer = Transfer { context, to, id: transfer_id(), sequence: 0, timeout };
+    let mut transfer = Transfer { context, to, id: random_u64(), sequence: 0, timeout };
     let mut in_flight: VecDeque<BoxFuture<'static, Result<Bytes, transport::Error>>> =
         VecDeque::new();
     in_flight.push_back(transfer.send(&SnapshotFrame::Begin { vote, meta: encode_meta(meta) }));

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -11,10 +10,12 @@ use openraft::{EntryPayload, OptionalSend};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use super::builds::Builds;
 use super::countermeasure::{Countermeasure, taken_out};
 use super::digests::Digests;
 use super::garbage::drop_elsewhere;
 use super::machine::{Applied, Restorer, StateMachine};
+use super::snapshot_checks::check_install;
 use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::storage::health::Reporter;
 use crate::storage::snapshot_files::{Life, SnapshotFile, SnapshotFiles, SnapshotWriter};
@@ -56,33 +57,6 @@ pub enum SnapshotData<M: StateMachine> {
         /// The machine it holds.
         machine: Box<M>,
     },
-}
-
-/// What became of the snapshots that a replica builds.
-#[derive(Debug, Default)]
-pub struct Builds {
-    failing: AtomicBool,
-    gave_up: tokio::sync::Notify,
-}
-
-impl Builds {
-    /// True if the last build was given up.
-    pub fn failing(&self) -> bool {
-        self.failing.load(Ordering::Acquire)
-    }
-
-    /// Waits until a build is given up after this call, or was since the last such wait. For one
-    /// waiter.
-    pub async fn gave_up(&self) {
-        self.gave_up.notified().await;
-    }
-
-    fn ended(&self, failing: bool) {
-        self.failing.store(failing, Ordering::Release);
-        if failing {
-            self.gave_up.notify_one();
-        }
-    }
 }
 
 /// openraft's view of the machine.
@@ -250,6 +224,15 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
         snapshot: SnapshotData<M>,
     ) -> Result<(), io::Error> {
         let _installing = self.installing.lock().await;
+        let next = match &snapshot {
+            SnapshotData::Received { machine, .. } => Some(machine.as_ref()),
+            SnapshotData::File(_) | SnapshotData::GivenUp => None,
+        };
+        // Invariant: log id and log time of the machine only grow. What would take them back ends
+        // this replica, not the node.
+        check_install(&self.shared.read(), meta.last_log_id, next).map_err(|detail| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {detail}", self.key))
+        })?;
         let machine = self.restore(meta, snapshot).await.map_err(|error| self.fatal(error))?;
         self.digests.clear();
         let mut state = self.shared.write();
@@ -282,6 +265,15 @@ async fn current_snapshot<M: StateMachine>(
     let StoredMeta(meta) = postcard::from_bytes(&file.meta)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{key}: {e}")))?;
     Ok(Some(Snapshot { meta, snapshot: SnapshotData::File(file) }))
+}
+
+/// Log id of the snapshot on the disk.
+pub async fn snapshot_on_disk<M: StateMachine>(
+    files: &Arc<SnapshotFiles>,
+    key: LogKey,
+) -> Result<Option<LogId>, io::Error> {
+    let current = current_snapshot::<M>(files, key).await?;
+    Ok(current.and_then(|snapshot| snapshot.meta.last_log_id))
 }
 
 /// Metadata as stored in the file and sent ahead of the chunks.

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::Heartbeats;
+use super::lost_replicas::LostReplicas;
 use super::replica::{ReplicaDeps, StartError};
 use super::settings::RaftSettings;
 use super::shard_group::ShardGroup;
@@ -195,11 +196,19 @@ pub struct Options {
     pub bytes_max: u64,
     /// With a write-ahead log on a simulated disk, so that nodes can restart.
     pub wal: bool,
+    /// How long a flush of that disk takes.
+    pub flush_delay: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { seed: 7, settings: RaftSettings::default(), bytes_max: 1 << 20, wal: false }
+        Options {
+            seed: 7,
+            settings: RaftSettings::default(),
+            bytes_max: 1 << 20,
+            wal: false,
+            flush_delay: Duration::from_micros(500),
+        }
     }
 }
 
@@ -212,6 +221,8 @@ pub struct Cluster {
     /// Frames of each sender.
     pub wires: BTreeMap<NodeId, Wire>,
     pub metrics: Arc<Metrics>,
+    /// What the nodes found out, in one list.
+    pub lost: LostReplicas,
     pub cancel: CancellationToken,
 }
 
@@ -231,6 +242,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             wires: BTreeMap::new(),
             metrics: Metrics::new(),
+            lost: LostReplicas::default(),
             cancel: CancellationToken::new(),
         };
         for id in 1..=3u64 {
@@ -252,7 +264,7 @@ impl Cluster {
         let machinery = self.nodes[&node].clone();
         let settings = self.options.settings.clone();
         let wal: Option<Arc<dyn Wal>> = if self.options.wal {
-            Some(SimWal::new(machinery.disk, Duration::from_micros(500)))
+            Some(SimWal::new(machinery.disk, self.options.flush_delay))
         } else {
             None
         };
@@ -266,6 +278,7 @@ impl Cluster {
             wal,
             files: Arc::new(SnapshotFiles::new(machinery.files, "/snapshots").unwrap()),
             storage: Reporter::unwatched(Arc::clone(&self.metrics)),
+            lost: self.lost.clone(),
             heartbeats: Heartbeats::start(interval, self.cancel.clone()),
             settings,
             metrics: Arc::clone(&self.metrics),

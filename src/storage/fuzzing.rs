@@ -9,7 +9,7 @@ use super::raft_engine_directory::{self as directory, Directory};
 use super::replicas_started::{SetAside, Sets};
 use super::store_record::{self as record, Head};
 use super::wal::{LogRecord, WalOp};
-use super::{identity, replicas_started, snapshot_format};
+use super::{identity, replicas_started, shortened_replicas, snapshot_format};
 use crate::types::{GroupId, LogKey, NodeId, ReplicaId};
 
 const KEY: LogKey = LogKey { group: GroupId(3), replica: ReplicaId(300) };
@@ -34,7 +34,7 @@ pub fn sound() -> Vec<Vec<u8>> {
     let aside = LogKey { group: GroupId(3), replica: ReplicaId(200) };
     let set_aside = vec![SetAside { key: aside, at_ms: 1_700_000_000_000 }];
     let sets = Sets { started: [KEY].into(), lost: [KEY].into(), set_aside };
-    let kinds: [Vec<u8>; 8] = [
+    let kinds: [Vec<u8>; 9] = [
         record::encode_record(b"k", &ops)[4..].to_vec(),
         record::encode_head(b"k", &head)[4..].to_vec(),
         record::encode_manifest(b"k", &vec![(KEY, 7)])[4..].to_vec(),
@@ -43,6 +43,7 @@ pub fn sound() -> Vec<Vec<u8>> {
         snapshot_format::encode_end(&end).to_vec(),
         identity::encode(1 << 70, NodeId(7), 3, Some("boot"), 1)[4..].to_vec(),
         replicas_started::encode(&sets)[4..].to_vec(),
+        shortened_replicas::encode(&sets.lost)[4..].to_vec(),
     ];
     (0_u8..).zip(kinds).map(|(kind, body)| [&[kind][..], &body].concat()).collect()
 }
@@ -70,7 +71,7 @@ pub fn take(input: &[u8]) -> bool {
     };
     let small = || [&crc32c::crc32c(body).to_le_bytes()[..], body].concat();
     let bytes = || Bytes::copy_from_slice(body);
-    match kind % 8 {
+    match kind % 9 {
         0 => same(record::decode_record(b"k", &sealed(b"k")), |ops| {
             record::decode_record(b"k", &record::encode_record(b"k", ops))
         }),
@@ -95,8 +96,11 @@ pub fn take(input: &[u8]) -> bool {
             })
         }
         6 => identity::decode(small()).is_ok(),
-        _ => same(replicas_started::decode(small()), |sets| {
+        7 => same(replicas_started::decode(small()), |sets| {
             replicas_started::decode(replicas_started::encode(sets))
+        }),
+        _ => same(shortened_replicas::decode(small()), |keys| {
+            shortened_replicas::decode(shortened_replicas::encode(keys))
         }),
     }
 }

@@ -23,6 +23,7 @@ mod raft_engine_files;
 pub mod raft_engine_wal;
 pub mod replicas_started;
 pub mod set_aside;
+pub mod shortened_replicas;
 pub mod sim_files;
 pub mod sim_wal;
 mod sled_files;

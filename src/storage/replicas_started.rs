@@ -47,7 +47,7 @@ pub(super) struct Sets {
     pub(super) set_aside: Vec<SetAside>,
 }
 
-fn put_keys(out: &mut BytesMut, keys: &BTreeSet<LogKey>) {
+pub(super) fn put_keys(out: &mut BytesMut, keys: &BTreeSet<LogKey>) {
     put_varint(out, keys.len() as u64);
     keys.iter().for_each(|key| put_key(out, *key));
 }
@@ -63,7 +63,7 @@ fn get_key(input: &mut Bytes) -> Result<LogKey, wire::Error> {
     Ok(LogKey { group: GroupId(group), replica: ReplicaId(get_varint(input, "replica")?) })
 }
 
-fn get_keys(input: &mut Bytes) -> Result<BTreeSet<LogKey>, wire::Error> {
+pub(super) fn get_keys(input: &mut Bytes) -> Result<BTreeSet<LogKey>, wire::Error> {
     let mut keys = BTreeSet::new();
     for _ in 0..get_varint(input, "replicas")? {
         keys.insert(get_key(input)?);

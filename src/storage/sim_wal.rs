@@ -58,6 +58,10 @@ pub(super) fn next_random(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// What a disk held at a time.
+#[derive(Clone, Debug)]
+pub struct DiskCopy(BTreeMap<LogKey, LogImage>);
+
 impl SimDisk {
     /// An empty disk; `seed` decides what a crash leaves.
     pub fn new(seed: u64) -> Arc<Self> {
@@ -114,6 +118,17 @@ impl SimDisk {
     pub fn wipe(&self) {
         self.crash();
         self.state.lock().durable.clear();
+    }
+
+    /// What the disk holds durably, as an operator copies it while the node is stopped.
+    pub fn copy(&self) -> DiskCopy {
+        DiskCopy(self.state.lock().durable.clone())
+    }
+
+    /// The node's disk holds this copy and nothing newer (also `crash`).
+    pub fn put_back(&self, copy: DiskCopy) {
+        self.crash();
+        self.state.lock().durable = copy.0;
     }
 
     /// Test only: acknowledge before the flush, so that a checker can be shown to go red.

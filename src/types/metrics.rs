@@ -66,6 +66,9 @@ pub struct Metrics {
     pub flush_seconds: Histogram,
     /// Log records in one flush.
     pub flush_records: Histogram,
+    /// Replicas of this node, and of peers that it leads, that are lost: their log is shorter than
+    /// what they acknowledged.
+    pub replicas_shortened: IntGauge,
     /// 1 while the durable replicas of this node stand still because its disk failed.
     pub storage_stalled: IntGauge,
     /// 1 while the disk has less room than `wal.reserve_bytes`.
@@ -196,6 +199,10 @@ impl Metrics {
                 latency_buckets(),
             ),
             flush_records: histogram("wal_flush_records", "Log records in one flush", sizes()),
+            replicas_shortened: gauge(
+                "replicas_shortened",
+                "Replicas known here whose log is shorter than what they acknowledged",
+            ),
             storage_stalled: gauge("storage_stalled", "1 while the disk cannot be written"),
             storage_low: gauge("storage_low", "1 while the disk has less room than its reserve"),
             storage_errors: counters("storage_errors_total", "Failures of the disk", "what"),

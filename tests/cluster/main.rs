@@ -24,6 +24,7 @@ mod pages;
 mod ports;
 mod process;
 mod refusals;
+mod restored;
 mod rounds;
 mod stop;
 mod trace;

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use raftcache::core::machine::MachineConfig;
 use raftcache::core::slot_set::SlotSet;
 use raftcache::raft::heartbeat::Heartbeats;
+use raftcache::raft::lost_replicas::LostReplicas;
 use raftcache::raft::replica::ReplicaDeps;
 use raftcache::raft::runtime::seed_thread;
 use raftcache::raft::settings::RaftSettings;
@@ -119,6 +120,7 @@ impl Cluster {
             wal: plan.wals.get(self.groups.len()).cloned(),
             files: Arc::new(files),
             storage: Reporter::unwatched(Arc::clone(&metrics)),
+            lost: LostReplicas::default(),
             heartbeats: Heartbeats::start(beat, self.cancel.clone()),
             settings: plan.settings.clone(),
             metrics: Arc::clone(&metrics),

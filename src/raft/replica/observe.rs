@@ -4,6 +4,7 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 
 use super::{RaftHandle, Replica, StateMachine};
+use crate::core::clock_rate::{EVEN_PPM, age_bound_ms};
 use crate::raft::compactor;
 use crate::raft::types::term_of;
 use crate::types::clock::now;
@@ -45,10 +46,10 @@ impl<M: StateMachine> Replica<M> {
         look(&self.inner.machine.read().machine)
     }
 
-    /// `Stopping` once the replica was stopped: what a replica that differs from its leader holds
-    /// is shown to nobody.
+    /// `Stopping` once the replica was stopped, or is about to be: what a replica that differs from
+    /// its leader holds is shown to nobody.
     pub fn check_runs(&self) -> Result<(), Error> {
-        if self.inner.cancel.is_cancelled() {
+        if self.inner.cancel.is_cancelled() || self.is_shortened() {
             return Err(Reason::Stopping.into());
         }
         Ok(())
@@ -73,7 +74,8 @@ impl<M: StateMachine> Replica<M> {
             // Without an entry of its own term it may not know what its predecessor acknowledged.
             let term = self.leader().map_or(0, |leader| leader.term);
             let knows = self.with_applied(|_, applied_term, _| applied_term == term);
-            return self.inner.context.quorum_age_ms().filter(|_| knows);
+            let age_ms = self.inner.context.quorum_age_ms().filter(|_| knows);
+            return age_ms.map(|age_ms| age_bound_ms(age_ms, EVEN_PPM));
         }
         self.inner.freshness.age_ms(self.with_applied(|_, _, index| index))
     }

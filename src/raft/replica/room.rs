@@ -78,7 +78,8 @@ impl<M: StateMachine> Replica<M> {
             .now_ms()
             .saturating_sub(self.inner.room.heard_ms.load(Ordering::Acquire));
         let nobody = silent_ms >= PATIENCE * self.inner.settings.election_ms_max;
-        let may = !self.keeps_still() && (!self.is_reluctant() || nobody);
+        let whole = !self.is_shortened();
+        let may = whole && !self.keeps_still() && (!self.is_reluctant() || nobody);
         self.inner.raft.runtime_config().elect(may);
     }
 

@@ -1,12 +1,15 @@
 //! Serves the Raft frames of peers, behind the restart guard and the check of the digest.
 
 use bytes::Bytes;
+use openraft::raft::AppendEntriesResponse;
 
 use super::{Replica, StateMachine};
 use crate::raft::compactor;
 use crate::raft::countermeasure::{Countermeasure, taken_out};
 use crate::raft::digests::Mismatch;
-use crate::raft::frame_codec::{decode, decode_append, encode, encode_append_response};
+use crate::raft::frame_codec::{
+    AnswerExtras, decode, decode_append, encode, encode_append_response,
+};
 use crate::transport::{FrameKind, Refusal};
 use crate::types::clock::now;
 use crate::types::{NodeId, ReplicaId, task, wire};
@@ -21,8 +24,11 @@ impl<M: StateMachine> Replica<M> {
     ) -> Result<Bytes, Refusal> {
         let raft = &self.inner.raft;
         let payload = take_target(payload, self.inner.key.replica)?;
+        if kind == FrameKind::Append {
+            return self.handle_append(payload).await;
+        }
+        self.check_whole()?;
         match kind {
-            FrameKind::Append => self.handle_append(payload).await,
             FrameKind::Vote => {
                 self.check_guard()?;
                 let request = decode(&payload, "vote").map_err(refuse)?;
@@ -68,16 +74,23 @@ impl<M: StateMachine> Replica<M> {
 
     async fn handle_append(&self, payload: Bytes) -> Result<Bytes, Refusal> {
         let inner = &self.inner;
+        let arrived = inner.freshness.arrived();
         let (request, extras) = decode_append(payload).map_err(refuse)?;
+        if self.lacks(&request.vote, extras.acknowledged) {
+            // Beside the flag the answer counts for nothing.
+            let clock = inner.freshness.clock();
+            let told = AnswerExtras { clock, reluctant: true, shortened: true };
+            return Ok(encode_append_response(&AppendEntriesResponse::Conflict, told));
+        }
         if !request.entries.is_empty() {
             self.check_log_bound()?;
         }
+        let term = request.vote.leader_id.term;
         let response = inner.raft.append_entries(request).await.map_err(refuse)?;
         if response.is_success() {
             self.heard();
             let applied = self.with_applied(|_, _, index| index);
-            let complete = extras.complete_index;
-            inner.freshness.heard(extras.echo_ms, extras.quorum_age_ms, complete, applied);
+            inner.freshness.heard(term, arrived, &extras, applied);
             if let Some((index, digest)) = extras.checkpoint
                 && let Some(mismatch) = inner.digests.check(index, digest)
             {
@@ -86,7 +99,9 @@ impl<M: StateMachine> Replica<M> {
         }
         // One that keeps still after its restart would refuse a transfer as well.
         let reluctant = self.is_reluctant() || self.check_guard().is_err();
-        Ok(encode_append_response(&response, inner.freshness.now_ms(), reluctant))
+        let clock = inner.freshness.clock();
+        let told = AnswerExtras { clock, reluctant, shortened: false };
+        Ok(encode_append_response(&response, told))
     }
 
     /// INV-3 is broken: stop this replica rather than serve what differs from the leader.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::machine::{Machine, MachineConfig};
 use crate::core::slot_set::SlotSet;
 use crate::raft::heartbeat::Heartbeats;
+use crate::raft::lost_replicas::LostReplicas;
 use crate::raft::replica::{Replica, ReplicaDeps};
 use crate::raft::settings::RaftSettings;
 use crate::raft::testkit::{Cluster, Options, Tapped, Wire, WiredTransport};
@@ -62,6 +63,7 @@ async fn frames_and_moments(one_timer: bool) -> (usize, usize) {
             wal: None,
             files: Arc::new(SnapshotFiles::new(SimFiles::new(node.0), "/snapshots").unwrap()),
             storage: Reporter::unwatched(Arc::clone(&metrics)),
+            lost: LostReplicas::default(),
             heartbeats: Heartbeats::start(interval, cancel.clone()),
             settings: RaftSettings::default(),
             metrics: Arc::clone(&metrics),

@@ -4,8 +4,11 @@
 mod digest;
 mod disk;
 mod election;
+mod freshness;
 mod heartbeats;
+mod install;
 mod outcomes;
 mod replication;
 mod restart;
+mod shortened;
 mod snapshot;

@@ -4,55 +4,68 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use openraft::errors::RPCError;
 use openraft::network::RPCOption;
-use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
+use parking_lot::Mutex;
 
 use crate::core::machine::Machine;
 use crate::raft::countermeasure::{
     Countermeasure, EARLY_FAILURES_MAX, early_failures, fail_early, take_out,
 };
 use crate::raft::digests::Digests;
-use crate::raft::frame_codec::{addressed, decode, encode};
+use crate::raft::frame_codec::{AnswerExtras, addressed, decode, encode, encode_append_response};
 use crate::raft::log_store::LogStore;
-use crate::raft::network::{NetworkContext, NetworkFactory};
+use crate::raft::lost_replicas::LostReplicas;
+use crate::raft::network::{NetworkContext, NetworkFactory, PeerNetwork};
 use crate::raft::settings::RaftSettings;
 use crate::raft::testkit::{Cluster, GROUP, Options, put};
-use crate::raft::types::{ReplicaNode, TypeConfig, Vote, log_id};
+use crate::raft::types::{LogId, ReplicaNode, TypeConfig, Vote, log_id};
 use crate::storage::sim_files::SimFiles;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::storage::wal::Recovered;
-use crate::transport::FrameKind;
 use crate::transport::sim::SimNetwork;
+use crate::transport::{FrameKind, Handler, Refusal};
 use crate::types::clock::now;
-use crate::types::{LogKey, NodeId, ReplicaId};
+use crate::types::{GroupId, LogKey, NodeId, ReplicaId};
 
-#[tokio::test(start_paused = true)]
-async fn an_append_stream_fails_only_after_it_took_a_request() {
-    let network = SimNetwork::new(1);
-    // Nothing runs there: every call fails at once.
+/// A leader's connection to replica 2, without openraft.
+async fn connection(network: &SimNetwork, lost: LostReplicas) -> PeerNetwork<Machine> {
     let key = LogKey { group: GROUP, replica: ReplicaId(1) };
     let context = NetworkContext::new(
         GROUP,
         network.transport(NodeId(1)),
         Arc::new(SnapshotFiles::new(SimFiles::new(1), "/snapshots").unwrap()),
         Arc::new(Digests::default()),
-        Arc::new(|| (0, 0)),
+        Arc::new(|| None),
         LogStore::open(key, None, Recovered::default()).unwrap(),
-        &RaftSettings::default(),
+        (lost, &RaftSettings::default()),
     );
     let mut factory = NetworkFactory::<Machine> { context, machine: PhantomData };
-    let mut peer = factory.new_client(ReplicaId(2), &ReplicaNode { node: NodeId(2) }).await;
+    factory.new_client(ReplicaId(2), &ReplicaNode { node: NodeId(2) }).await
+}
+
+fn empty_append(prev_log_id: Option<LogId>) -> AppendEntriesRequest<TypeConfig> {
+    AppendEntriesRequest {
+        vote: Vote::new_committed(1, ReplicaId(1)),
+        prev_log_id,
+        entries: Vec::new(),
+        leader_commit: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_stream_fails_only_after_it_took_a_request() {
+    let network = SimNetwork::new(1);
+    // Nothing runs there: every call fails at once.
+    let mut peer = connection(&network, LostReplicas::default()).await;
     let input = futures_util::stream::once(async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        AppendEntriesRequest {
-            vote: Vote::new_committed(1, ReplicaId(1)),
-            prev_log_id: None,
-            entries: Vec::new(),
-            leader_commit: None,
-        }
+        empty_append(None)
     });
     let before = now();
     let option = RPCOption::new(Duration::from_millis(150));
@@ -65,6 +78,57 @@ async fn an_append_stream_fails_only_after_it_took_a_request() {
     // `Unreachable` and nothing weaker: only that makes openraft back off.
     assert!(matches!(answer, Some(Err(RPCError::Unreachable(_)))), "{answer:?}");
     assert!(answers.next().await.is_none(), "the stream ends with its error");
+}
+
+/// Answers one append after the other with what it was given.
+struct Answers(Mutex<Vec<AppendEntriesResponse<TypeConfig>>>);
+
+impl Handler for Answers {
+    fn handle(
+        &self,
+        _from: NodeId,
+        _group: GroupId,
+        _kind: FrameKind,
+        _payload: Bytes,
+    ) -> BoxFuture<'static, Result<Bytes, Refusal>> {
+        let answer = self.0.lock().pop().expect("an answer is left");
+        let bytes = encode_append_response(&answer, AnswerExtras::default());
+        Box::pin(async move { Ok(bytes) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_below_what_was_acknowledged_is_told_and_kept_from_openraft() {
+    let network = SimNetwork::new(1);
+    let answers = vec![AppendEntriesResponse::Conflict, AppendEntriesResponse::Success];
+    network.register(NodeId(2), Arc::new(Answers(Mutex::new(answers))));
+    let lost = LostReplicas::default();
+    let mut peer = connection(&network, lost.clone()).await;
+    let option = || RPCOption::new(Duration::from_millis(150));
+    let held = peer.append_entries(empty_append(Some(log_id(1, 7))), option()).await;
+    assert_eq!(held.unwrap(), AppendEntriesResponse::Success);
+    let conflict = peer.append_entries(empty_append(Some(log_id(1, 5))), option()).await;
+    assert!(matches!(conflict, Err(RPCError::Unreachable(_))), "{conflict:?}");
+    let key = LogKey { group: GROUP, replica: ReplicaId(2) };
+    assert_eq!(lost.subscribe().borrow().keys().collect::<Vec<_>>(), [&key]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_above_what_was_acknowledged_is_openrafts_and_one_with_nothing_is_an_error() {
+    let network = SimNetwork::new(1);
+    let conflict = || AppendEntriesResponse::Conflict;
+    let answers = vec![conflict(), conflict(), AppendEntriesResponse::Success];
+    network.register(NodeId(2), Arc::new(Answers(Mutex::new(answers))));
+    let lost = LostReplicas::default();
+    let mut peer = connection(&network, lost.clone()).await;
+    let option = || RPCOption::new(Duration::from_millis(150));
+    peer.append_entries(empty_append(Some(log_id(1, 7))), option()).await.unwrap();
+    let above = peer.append_entries(empty_append(Some(log_id(1, 8))), option()).await;
+    assert_eq!(above.unwrap(), conflict());
+    // openraft would panic at it.
+    let nothing = peer.append_entries(empty_append(None), option()).await;
+    assert!(matches!(nothing, Err(RPCError::Unreachable(_))), "{nothing:?}");
+    assert!(lost.subscribe().borrow().is_empty());
 }
 
 /// Calls to a dead follower in ten seconds of writes.

@@ -6,7 +6,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::raft::frame_codec::addressed;
 use crate::raft::snapshot_send::{SnapshotFrame, decode_frame, encode_frame};
+use crate::raft::state_store::{StoredMeta, encode_meta};
 use crate::raft::testkit::{Cluster, Options, Tapped, put};
+use crate::raft::types::log_id;
 use crate::transport::FrameKind;
 use crate::types::clock::now;
 use crate::types::limits::SNAPSHOT_CHUNKS_IN_FLIGHT_MAX;
@@ -150,6 +152,23 @@ async fn another_transfer_in_between() {
             let begin = begin.take().expect("seen before its chunks");
             let replica = ReplicaId(u64::from_le_bytes(payload[..8].try_into().unwrap()));
             Tapped::Replace(addressed(replica, &encode_frame(id ^ 1, 0, &begin)))
+        }
+        _ => Tapped::Pass,
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_begin_from_beyond_its_leaders_term() {
+    // openraft would panic: the replica would be gone.
+    with_accident(8, |id, _, frame, payload| match frame {
+        SnapshotFrame::Begin { vote, meta } => {
+            let StoredMeta(mut meta) = postcard::from_bytes(&meta).unwrap();
+            let index = meta.last_log_id.unwrap().index;
+            meta.last_log_id = Some(log_id(vote.leader_id.term + 1, index));
+            let replica = ReplicaId(u64::from_le_bytes(payload[..8].try_into().unwrap()));
+            let begin = SnapshotFrame::Begin { vote, meta: encode_meta(&meta) };
+            Tapped::Replace(addressed(replica, &encode_frame(id, 0, &begin)))
         }
         _ => Tapped::Pass,
     })
