@@ -115,6 +115,8 @@ pub struct Read {
     pub index: u64,
     /// Upper bound of the age of the state; zero if it is the newest.
     pub age: Duration,
+    /// Version of the state, for `Watch::absent_since`; 0 if it is not known.
+    pub state_version: u64,
 }
 
 /// What became of a set, and what the key was.
@@ -179,6 +181,8 @@ pub struct Inspected {
     pub index: u64,
     /// Upper bound of the age of the state; zero if it is the newest.
     pub age: Duration,
+    /// Version of the state, for `Watch::absent_since`; 0 if it is not known.
+    pub state_version: u64,
 }
 
 /// What became of a change of a key's end.
@@ -238,8 +242,9 @@ impl Read {
             }
             (true, None) => return Err(Failure::bad_answer("a key was found without a value")),
         };
-        let pb::Freshness { term, index, age } = reply.freshness.unwrap_or_default();
-        Ok(Read { found, term, index, age: age.map_or(Duration::ZERO, duration) })
+        let pb::Freshness { term, index, age, state_version } = reply.freshness.unwrap_or_default();
+        let age = age.map_or(Duration::ZERO, duration);
+        Ok(Read { found, term, index, age, state_version })
     }
 }
 
@@ -252,8 +257,9 @@ impl Inspected {
             ttl: reply.ttl.map(duration),
             ends_at_ms: at_ms(reply.expire_at_ms),
         });
-        let pb::Freshness { term, index, age } = reply.freshness.unwrap_or_default();
-        Ok(Inspected { found, term, index, age: age.map_or(Duration::ZERO, duration) })
+        let pb::Freshness { term, index, age, state_version } = reply.freshness.unwrap_or_default();
+        let age = age.map_or(Duration::ZERO, duration);
+        Ok(Inspected { found, term, index, age, state_version })
     }
 }
 

@@ -50,6 +50,40 @@ impl Ask {
         }
     }
 
+    /// It goes again, for the first time so long ago.
+    pub fn sent_before(&mut self, time: Duration) {
+        if let Some(id) = self.request_id() {
+            let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+            id.sent = Some(pb::request_id::Sent::SentBeforeMs(ms));
+        }
+    }
+
+    fn request_id(&mut self) -> Option<&mut pb::RequestId> {
+        let id = match self {
+            Ask::Batch(batch) => &mut batch.request_id,
+            Ask::Flush(flush) => &mut flush.request_id,
+            Ask::Scan(_) | Ask::Size(_) => return None,
+            Ask::One(operation) => match operation {
+                Operation::Set(message) => &mut message.request_id,
+                Operation::Delete(message) => &mut message.request_id,
+                Operation::Expire(message) => &mut message.request_id,
+                Operation::Increment(message) => &mut message.request_id,
+                Operation::IncrementFloat(message) => &mut message.request_id,
+                Operation::Append(message) => &mut message.request_id,
+                Operation::SetRange(message) => &mut message.request_id,
+                Operation::Lock(message) => &mut message.request_id,
+                Operation::Renew(message) => &mut message.request_id,
+                Operation::Unlock(message) => &mut message.request_id,
+                Operation::Fill(message) => &mut message.request_id,
+                Operation::Get(_)
+                | Operation::GetRange(_)
+                | Operation::Inspect(_)
+                | Operation::GetOrLease(_) => return None,
+            },
+        };
+        id.as_mut()
+    }
+
     /// Whether it waits at the node for another caller.
     pub fn waits(&self) -> bool {
         matches!(self, Ask::One(Operation::GetOrLease(ask)) if ask.wait.is_some())

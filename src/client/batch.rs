@@ -231,17 +231,24 @@ impl Batch {
 pub struct Watch {
     pub(super) key: Bytes,
     pub(super) version: u64,
+    pub(super) absent_since: u64,
 }
 
 impl Watch {
     /// The key must have this version; 0 if it must be absent.
     pub fn new(key: impl AsRef<[u8]>, version: u64) -> Self {
-        Watch { key: messages::key(key), version }
+        Watch { key: messages::key(key), version, absent_since: 0 }
+    }
+
+    /// The key must have been absent ever since a read that answered this `state_version`. It may fail
+    /// although nothing happened to the key, when another one was removed.
+    pub fn absent_since(key: impl AsRef<[u8]>, state_version: u64) -> Self {
+        Watch { key: messages::key(key), version: 0, absent_since: state_version }
     }
 
     pub(super) fn message(&self) -> pb::Watch {
         let key_form = Some(pb::watch::KeyForm::KeyBytes(self.key.clone()));
-        pb::Watch { key_form, version: self.version }
+        pb::Watch { key_form, version: self.version, absent_since: self.absent_since }
     }
 }
 

@@ -164,6 +164,9 @@ impl Client {
             let failure = match &choice {
                 None => Failure::silent(false, "every node is left alone for a while"),
                 Some(choice) => {
+                    if attempts.made() > 0 {
+                        task.ask.sent_before(started.elapsed());
+                    }
                     // A node that waits as it was told is not silent.
                     let wait = task.wait_left(started, ends);
                     let until = ends.min(now() + options.attempt + wait);

@@ -93,9 +93,10 @@ impl Sessions {
 }
 
 impl Ticket<'_> {
-    /// As nodes read it.
+    /// As nodes read it, of what is sent for the first time.
     pub fn id(&self) -> pb::RequestId {
-        pb::RequestId { session: self.name.clone(), sequence: self.sequence }
+        let sent = Some(pb::request_id::Sent::First(true));
+        pb::RequestId { session: self.name.clone(), sequence: self.sequence, sent }
     }
 }
 

@@ -233,9 +233,16 @@ fn put_transaction(out: &mut BytesMut, transaction: &Transaction) {
     put_varint(out, watches.len() as u64);
     for watch in watches {
         put_key(out, &watch.key);
-        out.put_u8(u8::from(watch.version.is_some()));
-        if let Some(version) = watch.version {
-            put_varint(out, version.0);
+        match (watch.version, watch.since) {
+            (None, None) => out.put_u8(0),
+            (Some(version), _) => {
+                out.put_u8(1);
+                put_varint(out, version.0);
+            }
+            (None, Some(since)) => {
+                out.put_u8(2);
+                put_varint(out, since.0);
+            }
         }
     }
     put_varint(out, steps.len() as u64);
@@ -258,12 +265,13 @@ fn get_transaction(input: &mut Bytes) -> Result<Transaction, Error> {
     let mut transaction = Transaction::default();
     for _ in 0..get_count(input, "watches")? {
         let key = get_key(input)?;
-        let version = match get_u8(input, "watch")? {
-            0 => None,
-            1 => Some(Version(get_varint(input, "version")?)),
+        let watch = match get_u8(input, "watch")? {
+            0 => Watch::of(key, None),
+            1 => Watch::of(key, Some(Version(get_varint(input, "version")?))),
+            2 => Watch::absent_since(key, Version(get_varint(input, "version")?)),
             tag => return Err(Error::Tag { what: "watch", tag: u64::from(tag) }),
         };
-        transaction.watches.push(Watch { key, version });
+        transaction.watches.push(watch);
     }
     for _ in 0..get_count(input, "steps")? {
         let step = match get_u8(input, "step")? {

@@ -18,7 +18,7 @@ use crate::types::limits::BATCH_WRITES_MAX;
 use crate::types::wire::{self, Error};
 use crate::types::{
     Answer, Consistency, Error as Failure, Freshness, GetOrLease, Leased, Query, Reply,
-    RoutingEpoch, Write,
+    RoutingEpoch, Version, Write,
 };
 
 /// First byte of both frames; another layout gets another number.
@@ -206,6 +206,7 @@ impl Response {
                 wire::put_varint(&mut out, freshness.term);
                 wire::put_varint(&mut out, freshness.index);
                 wire::put_varint(&mut out, freshness.age_ms);
+                wire::put_varint(&mut out, freshness.version.0);
                 wire::put_varint(&mut out, answers.len() as u64);
                 for answer in answers {
                     match answer {
@@ -238,6 +239,7 @@ impl Response {
                     term: wire::get_varint(input, "forward.term")?,
                     index: wire::get_varint(input, "forward.index")?,
                     age_ms: wire::get_varint(input, "forward.age_ms")?,
+                    version: Version(wire::get_varint(input, "forward.version")?),
                 };
                 let answers = get_list(input, "forward.found", |input| match tag {
                     2 => get_found(input).map(Answer::Value),

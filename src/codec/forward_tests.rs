@@ -12,7 +12,7 @@ use crate::types::{
 
 fn set(session: u128) -> Write {
     Write {
-        request_id: Some(RequestId { session, sequence: 3 }),
+        request_id: Some(RequestId { session, sequence: 3 }.into()),
         command: Command::Set(Set {
             key: Bytes::from_static(b"k"),
             value: Value { data: Bytes::from_static(b"v"), kind: ValueKind::Text },
@@ -125,17 +125,17 @@ fn golden_bytes() {
     assert_eq!(hex(&response.encode()), "01010109010102ffffffffffffffffff010304050206070308040509");
     let value = Value { data: Bytes::from_static(b"v"), kind: ValueKind::Text };
     let some = Found { value, version: Version(9), ttl_ms: Some(5) };
-    let freshness = Freshness { term: 1, index: 2, age_ms: 3 };
+    let freshness = Freshness { term: 1, index: 2, age_ms: 3, version: Version(4) };
     let results = Results::Reads {
         answers: vec![Answer::Value(None), Answer::Value(Some(some.clone()))],
         freshness,
     };
     let response = Response { epoch: RoutingEpoch(1), results };
-    assert_eq!(hex(&response.encode()), "01010201020302000209010501 76".replace(' ', ""));
+    assert_eq!(hex(&response.encode()), "0101020102030402000209010501 76".replace(' ', ""));
     let answers = vec![Answer::Value(Some(some)), Answer::Size(7)];
     let response =
         Response { epoch: RoutingEpoch(1), results: Results::Reads { answers, freshness } };
-    assert_eq!(hex(&response.encode()), "0101040102030201020901050176 0407".replace(' ', ""));
+    assert_eq!(hex(&response.encode()), "010104010203040201020901050176 0407".replace(' ', ""));
     let mixed =
         vec![Query::Get { key: Bytes::from_static(b"a") }, Query::Size { slot: Some(Slot(1)) }];
     let mixed = Request {
@@ -214,7 +214,7 @@ fn consistency() -> impl Strategy<Value = Consistency> {
 fn operations() -> impl Strategy<Value = Operations> {
     let key = || proptest::collection::vec(any::<u8>(), 1..40).prop_map(Bytes::from);
     let delete = (key(), any::<Option<u128>>()).prop_map(|(key, session)| Write {
-        request_id: session.map(|session| RequestId { session, sequence: 1 }),
+        request_id: session.map(|session| RequestId { session, sequence: 1 }.into()),
         command: Command::Delete(Delete { key, condition: Condition::Always }),
     });
     let write = prop_oneof![delete, any::<u128>().prop_map(set)];
@@ -254,10 +254,13 @@ fn results() -> impl Strategy<Value = Results> {
     let reply = (0..replies().len()).prop_map(|index| replies()[index].clone());
     prop_oneof![
         proptest::collection::vec(reply, 0..20).prop_map(Results::Writes),
-        (found, any::<(u64, u64, u64)>()).prop_map(|(found, (term, index, age_ms))| {
-            let answers = found.into_iter().map(Answer::Value).collect();
-            Results::Reads { answers, freshness: Freshness { term, index, age_ms } }
-        }),
+        (found, any::<(u64, u64, u64, u64)>()).prop_map(
+            |(found, (term, index, age_ms, version))| {
+                let answers = found.into_iter().map(Answer::Value).collect();
+                let version = Version(version);
+                Results::Reads { answers, freshness: Freshness { term, index, age_ms, version } }
+            }
+        ),
         (0..leased().len()).prop_map(|index| Results::Leased(Box::new(leased()[index].clone()))),
         (0..reasons().len()).prop_map(|index| Results::Failed(reasons()[index].clone().into())),
     ]

@@ -3,7 +3,8 @@
 //! ```text
 //! batch   = format u8 | stamp varint | touches (count varint, u32 each) | writes
 //! writes  = count varint | write*
-//! write   = flags u8 (1: has a request id) | [session u128 | sequence varint] | command
+//! write   = flags u8 (1: has a request id; with it 2: of a caller, 4: of a part, 8: sent before)
+//!           | [session u128 | sequence varint | [part varint] | [age varint]] | command
 //! command = tag u8 | fields (`command_record`)
 //! ```
 //!
@@ -15,15 +16,19 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::command_record::{command_bytes, get_command, put_command};
 use crate::types::limits::{BATCH_WRITES_MAX, TOUCHES_PENDING_MAX};
 use crate::types::wire::{Error, finish, get_u8, get_u32, get_varint, put_varint};
-use crate::types::{Batch, RequestId, Write, positions};
+use crate::types::{Asker, Batch, Once, RequestId, Write, positions};
 
 /// First byte of an encoded batch, and of encoded writes.
 const FORMAT: u8 = 1;
 
 const FLAG_REQUEST_ID: u8 = 1;
+const FLAG_CALLER: u8 = 2;
+const FLAG_PART: u8 = 4;
+const FLAG_SENT_BEFORE: u8 = 8;
+const FLAGS: u8 = FLAG_REQUEST_ID | FLAG_CALLER | FLAG_PART | FLAG_SENT_BEFORE;
 
-/// Most bytes of a write besides its command: flags and request id.
-const WRITE_OVERHEAD_BYTES: usize = 1 + 16 + 10;
+/// Most bytes of a write besides its command: flags, request id, part and age.
+const WRITE_OVERHEAD_BYTES: usize = 1 + 16 + 10 + 3 + 10;
 
 /// Upper bound of the encoded size of a write, to bound batches by bytes.
 pub fn write_bytes(write: &Write) -> usize {
@@ -129,28 +134,66 @@ fn get_writes(input: &mut Bytes) -> Result<Vec<Write>, Error> {
 }
 
 fn put_write(out: &mut BytesMut, write: &Write) {
-    match write.request_id {
+    match &write.request_id {
         None => out.put_u8(0),
-        Some(id) => {
-            out.put_u8(FLAG_REQUEST_ID);
-            out.put_u128_le(id.session);
-            put_varint(out, id.sequence);
-        }
+        Some(once) => put_once(out, once),
     }
     put_command(out, &write.command);
+}
+
+fn put_once(out: &mut BytesMut, once: &Once) {
+    let mut flags = FLAG_REQUEST_ID;
+    if once.asker == Asker::Caller {
+        flags |= FLAG_CALLER;
+    }
+    if once.part != 0 {
+        flags |= FLAG_PART;
+    }
+    if once.age_ms_max.is_some() {
+        flags |= FLAG_SENT_BEFORE;
+    }
+    out.put_u8(flags);
+    out.put_u128_le(once.id.session);
+    put_varint(out, once.id.sequence);
+    if once.part != 0 {
+        put_varint(out, once.part.into());
+    }
+    if let Some(age_ms) = once.age_ms_max {
+        put_varint(out, age_ms);
+    }
 }
 
 fn get_write(input: &mut Bytes) -> Result<Write, Error> {
     let request_id = match get_u8(input, "write flags")? {
         0 => None,
-        FLAG_REQUEST_ID if input.remaining() < 16 => return Err(Error::Short { what: "session" }),
-        FLAG_REQUEST_ID => {
-            let session = input.get_u128_le();
-            Some(RequestId { session, sequence: get_varint(input, "sequence")? })
+        flags if flags & FLAG_REQUEST_ID == 0 || flags & !FLAGS != 0 => {
+            return Err(Error::Tag { what: "write flags", tag: u64::from(flags) });
         }
-        tag => return Err(Error::Tag { what: "write flags", tag: u64::from(tag) }),
+        flags => Some(get_once(flags, input)?),
     };
     Ok(Write { request_id, command: get_command(input)? })
+}
+
+fn get_once(flags: u8, input: &mut Bytes) -> Result<Once, Error> {
+    if input.remaining() < 16 {
+        return Err(Error::Short { what: "session" });
+    }
+    let session = input.get_u128_le();
+    let id = RequestId { session, sequence: get_varint(input, "sequence")? };
+    let part = match flags & FLAG_PART {
+        0 => 0,
+        // 0 is told by the flag alone: one write has one encoding.
+        _ => match u16::try_from(get_varint(input, "part")?) {
+            Ok(part) if part != 0 => part,
+            _ => return Err(Error::Malformed { what: "part" }),
+        },
+    };
+    let age_ms_max = match flags & FLAG_SENT_BEFORE {
+        0 => None,
+        _ => Some(get_varint(input, "age")?),
+    };
+    let asker = if flags & FLAG_CALLER == 0 { Asker::Node } else { Asker::Caller };
+    Ok(Once { id, part, asker, age_ms_max })
 }
 
 #[cfg(test)]

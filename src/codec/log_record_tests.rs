@@ -113,8 +113,12 @@ fn any_keyed() -> impl Strategy<Value = Command> {
 }
 
 fn any_transaction() -> impl Strategy<Value = Command> {
-    let watch = (any_bytes(), any::<Option<u64>>())
-        .prop_map(|(key, version)| Watch { key, version: version.map(Version) });
+    let watch = (any_bytes(), any::<Option<u64>>(), any::<bool>()).prop_map(
+        |(key, version, since)| match (version, since) {
+            (Some(version), true) => Watch::absent_since(key, Version(version)),
+            (version, _) => Watch::of(key, version.map(Version)),
+        },
+    );
     let query = prop_oneof![
         any_bytes().prop_map(|key| Query::Get { key }),
         any_bytes().prop_map(|key| Query::Inspect { key }),
@@ -138,8 +142,13 @@ fn any_write() -> impl Strategy<Value = Write> {
         1 => limit,
         1 => Just(Command::Flush),
     ];
-    let request_id = proptest::option::of((any::<u128>(), any::<u64>()))
-        .prop_map(|id| id.map(|(session, sequence)| RequestId { session, sequence }));
+    let once = (any::<(u128, u64)>(), any::<u16>(), any::<bool>(), any::<Option<u64>>()).prop_map(
+        |((session, sequence), part, caller, age_ms_max)| {
+            let asker = if caller { Asker::Caller } else { Asker::Node };
+            Once { id: RequestId { session, sequence }, part, asker, age_ms_max }
+        },
+    );
+    let request_id = proptest::option::of(once);
     (request_id, command).prop_map(|(request_id, command)| Write { request_id, command })
 }
 
@@ -202,7 +211,10 @@ fn golden_bytes() {
     ];
     let mut writes: Vec<_> =
         commands.into_iter().map(|command| Write { request_id: None, command }).collect();
-    writes[0].request_id = Some(RequestId { session: 0x0102, sequence: 3 });
+    let id = RequestId { session: 0x0102, sequence: 3 };
+    writes[0].request_id = Some(id.into());
+    let (asker, age_ms_max) = (Asker::Caller, Some(300));
+    writes[5].request_id = Some(Once { id, part: 2, asker, age_ms_max });
     let batch = Batch { stamp_ms: 1_000, touches: vec![0xdead_beef], writes };
     #[rustfmt::skip]
     let golden: &[u8] = &[
@@ -212,7 +224,7 @@ fn golden_bytes() {
         0, 1, 1, b'c', 0, 1, b'v', 2, 1, 2,
         0, 1, 1, b'e', 0, 1, b'v', 3, 0,
         0, 2, 1, b'd', 3, 0xac, 0x02,
-        0, 3,
+        15, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 2, 0xac, 0x02, 3,
         0, 4, 0x80, 0x01,
     ];
     assert_eq!(&encode_batch(&batch)[..], golden);
@@ -235,10 +247,7 @@ fn golden_bytes_of_later_commands() {
     let delete = Delete { key: key.clone(), condition: Condition::Always };
     let expire = |expiry, condition| Expire { key: key.clone(), expiry, condition };
     let transaction = Transaction {
-        watches: vec![
-            Watch { key: key.clone(), version: None },
-            Watch { key: key.clone(), version: Some(Version(300)) },
-        ],
+        watches: vec![Watch::of(key.clone(), None), Watch::of(key.clone(), Some(Version(300)))],
         steps: vec![
             Step::Write(Command::Increment(Increment { key: key.clone(), delta: 1 })),
             Step::Read(Query::Get { key: key.clone() }),

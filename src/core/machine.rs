@@ -16,7 +16,8 @@ use super::eviction::{Eviction, Lru};
 use super::expiry::Deadlines;
 use super::keyspace::{Entry, EntryId, Keyspace, NEVER, logical_bytes};
 use super::removals::Removals;
-use super::sessions::{Seen, Sessions};
+use super::retry_memory::RetryMemory;
+use super::session::{Seen, Slots};
 use super::slot::slot_of;
 use super::slot_set::SlotSet;
 use super::snapshot::Walk;
@@ -72,7 +73,7 @@ pub fn versions_from(generation: Generation) -> u64 {
 pub(super) struct Parts {
     pub(super) keyspace: Keyspace,
     pub(super) order: Lru,
-    pub(super) sessions: Sessions,
+    pub(super) retries: RetryMemory,
     pub(super) removals: Removals,
 }
 
@@ -87,7 +88,7 @@ pub struct Machine {
     keyspace: Keyspace,
     deadlines: Deadlines,
     order: Lru,
-    sessions: Sessions,
+    retries: RetryMemory,
     removals: Removals,
     /// Invariant: the wrapping sum of `of_entry` over all entries.
     content_digest: u64,
@@ -108,7 +109,7 @@ impl Machine {
     /// An empty machine at log time 0.
     pub fn new(config: MachineConfig) -> Self {
         let keyspace = Keyspace::new(config.hash_seed);
-        let sessions = Sessions::new(config.hash_seed);
+        let retries = RetryMemory::new(config.hash_seed);
         Machine {
             bytes_max: config.bytes_max,
             owned: config.owned,
@@ -117,7 +118,7 @@ impl Machine {
             keyspace,
             deadlines: Deadlines::default(),
             order: Lru::new(),
-            sessions,
+            retries,
             removals: Removals::new(),
             content_digest: 0,
             order_digest: 0,
@@ -145,8 +146,8 @@ impl Machine {
         log_time_ms: u64,
         parts: Parts,
     ) -> Result<Self, wire::Error> {
-        let Parts { keyspace, order, sessions, removals } = parts;
-        let mut machine = Machine { log_time_ms, sessions, removals, ..Machine::new(config) };
+        let Parts { keyspace, order, retries, removals } = parts;
+        let mut machine = Machine { log_time_ms, retries, removals, ..Machine::new(config) };
         let mut versions: Vec<u64> = Vec::with_capacity(keyspace.len());
         for (id, entry) in (0..keyspace.ids_end()).filter_map(|id| Some((id, keyspace.peek(id)?))) {
             versions.push(entry.version);
@@ -169,7 +170,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Applies the log entry at `index`: clock, touches, operations, in this order. Pushes one
+    /// Applies the log entry at `index`: clock, touches, operations, what is forgotten, in this order. Pushes one
     /// reply for each write.
     ///
     /// The version of a write is `index * 1024 + position`, above where its generation begins
@@ -181,8 +182,9 @@ impl Machine {
     pub fn apply(&mut self, index: u64, batch: &Batch, replies: &mut Vec<Reply>) {
         let positions = positions(&batch.writes);
         assert!(positions <= BATCH_WRITES_MAX, "a batch is bounded at both ends");
+        let before_ms = self.log_time_ms;
         self.log_time_ms = self.log_time_ms.max(batch.stamp_ms);
-        self.sessions.expire(self.log_time_ms);
+        self.retries.pass(self.log_time_ms - before_ms);
         self.reap(REAP_STEP + 2 * positions);
         for hash in &batch.touches {
             self.touch(*hash);
@@ -193,11 +195,14 @@ impl Machine {
             replies.push(self.write(write, version));
             version += write.command.positions() as u64;
         }
+        // Behind the writes: what one of them asks for again is looked up before it can go.
+        self.retries.settle();
     }
 
     fn write(&mut self, write: &Write, version: u64) -> Reply {
-        let Some(id) = write.request_id else { return self.execute(&write.command, version) };
-        match self.sessions.look(id, self.log_time_ms) {
+        let Some(once) = &write.request_id else { return self.execute(&write.command, version) };
+        let slots = Slots::of(&write.command);
+        match self.retries.look(once, &slots, version) {
             Seen::Again(reply) => return reply,
             Seen::Forgotten => return Reply::Refused(Refusal::SessionExpired),
             Seen::New => {}
@@ -207,7 +212,7 @@ impl Machine {
         // must be applied: nothing was.
         let later = Refusal::may_pass_later;
         if !matches!(&reply, Reply::Refused(refusal) if later(refusal)) {
-            self.sessions.remember(id, &reply, version, self.log_time_ms);
+            self.retries.remember(once, slots, &reply, version);
         }
         reply
     }

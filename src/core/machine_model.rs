@@ -2,11 +2,15 @@
 //! no index, slab, hint or shortcut. The oracle of the property tests. What each command does is in
 //! `machine_model_words`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::keyspace::{Keyspace, logical_bytes};
+use crate::core::removals;
+use crate::core::slot::slot_of;
 use crate::core::slot_set::SlotSet;
-use crate::types::{Batch, Command, Reply, RequestId, Value, Write};
+use crate::types::{Asker, Batch, Command, Once, Refusal, Reply, Step, Value, Watch, Write};
+
+const BUCKETS: u32 = removals::BUCKETS as u32;
 
 /// A cache entry of the model.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,13 +42,26 @@ pub struct Model {
     flushed: u64,
     /// Keys that may be evicted, least recent first.
     pub order: Vec<Vec<u8>>,
-    replies: BTreeMap<RequestId2, Reply>,
+    /// What each part of a request was answered. A log of a test is too short to forget anything.
+    replies: BTreeMap<Name, Vec<(u16, Slots, Reply)>>,
 }
 
-type RequestId2 = (u128, u64);
+type Name = (Asker, u128, u64);
+/// None are all of them.
+type Slots = BTreeSet<u16>;
 
-fn name(id: RequestId) -> RequestId2 {
-    (id.session, id.sequence)
+fn name(once: &Once) -> Name {
+    (once.asker, once.id.session, once.id.sequence)
+}
+
+fn slots(command: &Command) -> Slots {
+    let mut keys: Vec<_> = command.key().into_iter().chain(command.target()).collect();
+    if let Command::Transaction(transaction) = command {
+        keys.extend(transaction.watches.iter().map(|watch| &watch.key));
+        keys.extend(transaction.steps.iter().filter_map(Step::key));
+        keys.extend(transaction.steps.iter().filter_map(Step::target));
+    }
+    keys.into_iter().map(|key| slot_of(key).0).collect()
 }
 
 impl Model {
@@ -71,15 +88,22 @@ impl Model {
     }
 
     pub(super) fn note(&mut self, key: &[u8], version: u64) {
-        let last = self.removed.entry(self.hashes.hash_of(key) % 1024).or_default();
+        let last = self.removed.entry(self.hashes.hash_of(key) % BUCKETS).or_default();
         *last = version.max(*last);
     }
 
     /// The last change of a key that a fill must not undo, or a later one.
     pub(super) fn last_change(&self, key: &[u8]) -> u64 {
-        let removed = self.removed.get(&(self.hashes.hash_of(key) % 1024)).copied();
+        let removed = self.removed.get(&(self.hashes.hash_of(key) % BUCKETS)).copied();
         let written = self.entries.get(key).map_or(0, |e| e.version);
         written.max(removed.unwrap_or(0)).max(self.flushed)
+    }
+
+    /// Whether a key that must be absent may have been there since.
+    pub(super) fn came_and_went(&self, watch: &Watch) -> bool {
+        let mark = self.hashes.hash_of(&watch.key) % BUCKETS;
+        let removed = self.removed.get(&mark).copied().unwrap_or(0).max(self.flushed);
+        watch.version.is_none() && watch.since.is_some_and(|since| removed > since.0)
     }
 
     pub(super) fn flush(&mut self, version: u64) -> Reply {
@@ -127,15 +151,19 @@ impl Model {
     }
 
     fn write(&mut self, write: &Write, version: u64) -> Reply {
-        if let Some(reply) = write.request_id.and_then(|id| self.replies.get(&name(id))) {
+        let Some(once) = &write.request_id else { return self.execute(&write.command, version) };
+        let slots = slots(&write.command);
+        let known = self.replies.get(&name(once)).map_or(&[][..], |parts| &parts[..]);
+        if let Some((_, _, reply)) = known.iter().find(|k| k.0 == once.part && k.1 == slots) {
             return reply.clone();
         }
+        let meet = |of: &Slots| of.is_empty() || slots.is_empty() || !of.is_disjoint(&slots);
+        if known.iter().any(|known| known.0 == once.part || meet(&known.1)) {
+            return Reply::Refused(Refusal::SessionExpired);
+        }
         let reply = self.execute(&write.command, version);
-        if let (Some(id), false) = (
-            write.request_id,
-            matches!(&reply, Reply::Refused(refusal) if refusal.may_pass_later()),
-        ) {
-            self.replies.insert(name(id), reply.clone());
+        if !matches!(&reply, Reply::Refused(refusal) if refusal.may_pass_later()) {
+            self.replies.entry(name(once)).or_default().push((once.part, slots, reply.clone()));
         }
         reply
     }

@@ -90,7 +90,7 @@ impl Model {
         for (watch, at) in transaction.watches.iter().zip(0..) {
             self.reap(&watch.key);
             let current = self.entries.get(&watch.key[..]).map(|e| Version(e.version));
-            if current != watch.version {
+            if current != watch.version || self.came_and_went(watch) {
                 return Reply::Aborted { watch: at, current };
             }
         }

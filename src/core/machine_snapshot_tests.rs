@@ -57,7 +57,7 @@ fn a_damaged_snapshot_is_an_error() {
     let mut machine = Machine::new(config(1 << 20));
     let id = RequestId { session: 9, sequence: 1 };
     let mut writes: Vec<_> = (0..20).map(|n| put(&format!("k{n}"), "value")).collect();
-    writes[3].request_id = Some(id);
+    writes[3].request_id = Some(id.into());
     apply(&mut machine, 1, &at(0, writes));
     let chunks = snapshot_of(&mut machine, 100);
     assert!(chunks.len() > 4, "several chunks to mix up");

@@ -319,7 +319,8 @@ fn a_deadline_between_log_time_and_the_leaders_clock_asks_for_a_tick() {
 fn a_retry_is_applied_once_and_gets_the_first_reply() {
     let mut machine = Machine::new(config(LIMIT));
     let id = RequestId { session: 9, sequence: 1 };
-    let once = Write { request_id: Some(id), ..set("k", "a", Expiry::Never, Condition::IfAbsent) };
+    let once =
+        Write { request_id: Some(id.into()), ..set("k", "a", Expiry::Never, Condition::IfAbsent) };
     let first = apply(&mut machine, 1, &at(0, vec![once.clone(), once.clone()]));
     assert_eq!(first[0], Reply::Set { version: Version(1024) });
     assert_eq!(first[0], first[1]);
@@ -334,7 +335,7 @@ fn slots_of_others_are_refused_and_not_remembered() {
     let owned: SlotSet = [slot_of(b"mine")].into_iter().collect();
     let mut machine = Machine::new(MachineConfig { owned, ..config(LIMIT) });
     let id = RequestId { session: 9, sequence: 1 };
-    let foreign = Write { request_id: Some(id), ..put("theirs", "v") };
+    let foreign = Write { request_id: Some(id.into()), ..put("theirs", "v") };
     let replies = apply(&mut machine, 1, &at(0, vec![foreign, put("mine", "v")]));
     assert!(matches!(replies[0], Reply::Refused(Refusal::NotOwner { .. })));
     assert!(matches!(replies[1], Reply::Set { .. }));

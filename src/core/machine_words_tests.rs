@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use super::keyspace::Keyspace;
 use super::machine_tests::SEED;
 use crate::types::{
-    Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry, Fill,
-    Increment, IncrementFloat, Lock, Query, Renew, RequestId, Set, SetRange, Step, Transaction,
-    Unlock, Value, ValueKind, Version, Watch, Write,
+    Append, Asker, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry,
+    Fill, Increment, IncrementFloat, Lock, Once, Query, Renew, RequestId, Set, SetRange, Step,
+    Transaction, Unlock, Value, ValueKind, Version, Watch, Write,
 };
 
 pub(super) fn key() -> impl Strategy<Value = String> {
@@ -152,15 +152,28 @@ pub(super) fn transaction() -> impl Strategy<Value = Command> {
         2 => Just(None),
         1 => (0..40u64, 0..4u64).prop_map(|(i, p)| Some(Version(i * 1024 + p))),
     ];
-    let watch = (key(), version).prop_map(|(key, version)| Watch { key: key.into(), version });
+    let since = (0..40u64).prop_map(|index| Version(index * 1024 + 1023));
+    let watch = prop_oneof![
+        (key(), version).prop_map(|(key, version)| Watch::of(key.into(), version)),
+        (key(), since).prop_map(|(key, since)| Watch::absent_since(key.into(), since)),
+    ];
     let step = prop_oneof![3 => keyed().prop_map(Step::Write), 1 => query().prop_map(Step::Read)];
     (proptest::collection::vec(watch, 0..2), proptest::collection::vec(step, 0..6))
         .prop_map(|(watches, steps)| Command::Transaction(Transaction { watches, steps }))
 }
 
 pub(super) fn any_write() -> impl Strategy<Value = Write> {
-    let request_id = proptest::option::weighted(0.3, (0..3u128, 0..40u64))
-        .prop_map(|id| id.map(|(session, sequence)| RequestId { session, sequence }));
+    let asker = prop_oneof![Just(Asker::Node), Just(Asker::Caller)];
+    let sent = prop_oneof![Just(None), Just(Some(0)), Just(Some(5_000)), Just(Some(120_000))];
+    let once = (0..3u128, 0..40u64, 0..3u16, asker, sent).prop_map(
+        |(session, sequence, part, asker, age_ms_max)| Once {
+            id: RequestId { session, sequence },
+            part,
+            asker,
+            age_ms_max,
+        },
+    );
+    let request_id = proptest::option::weighted(0.3, once);
     let limit = (4..64u64).prop_map(|n| Command::SetLimit { bytes_max: n * 64 });
     let command = prop_oneof![
         60 => keyed(),

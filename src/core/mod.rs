@@ -16,6 +16,8 @@ mod machine_model_locks;
 #[cfg(test)]
 mod machine_model_words;
 #[cfg(test)]
+mod machine_once_tests;
+#[cfg(test)]
 mod machine_snapshot_tests;
 #[cfg(test)]
 mod machine_tests;
@@ -29,7 +31,10 @@ pub mod reconcile;
 pub mod removals;
 pub mod reply_record;
 pub mod restore;
+pub mod retry_memory;
 pub mod ring;
+pub mod session;
+pub mod session_record;
 pub mod sessions;
 pub mod shape;
 pub mod slot;

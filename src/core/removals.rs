@@ -1,16 +1,18 @@
-//! When keys were last removed, roughly: what a fill must know of a key that is not there.
+//! When keys were last removed, roughly: what a fill, or a watch, must know of a key that is not there.
 //!
 //! A fill may store its value only if nothing happened to the key since the fill was let through
 //! (docs/adr/0013). A key that is there says so by its version; one that is not has none. So the
 //! latest removal is kept here for each of a fixed number of buckets of the key hash: a fixed number
 //! of bytes, the same on every replica. Keys that share a bucket refuse each other's fills at times,
-//! which costs a fill and never a wrong value.
+//! which costs a fill and never a wrong value. In the same way a transaction that watches an absent key
+//! is aborted if a key of its bucket was removed since (`Watch::since`).
 
 use super::digest::mix;
 
-/// Buckets. What counts against a fill is only what was removed while the fill was on its way
-/// through the log, a few milliseconds.
-const BUCKETS: usize = 1024;
+/// Buckets, 8 bytes each. What counts against a fill or a watch is only what was removed since the key
+/// was seen absent: a few milliseconds of a fill on its way through the log, and the length of a
+/// transaction.
+pub const BUCKETS: usize = 16 * 1024;
 
 /// The latest removal of each bucket, as a version.
 #[derive(Clone, PartialEq, Eq, Debug)]

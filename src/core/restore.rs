@@ -7,7 +7,7 @@ use super::eviction::{Eviction, Lru};
 use super::keyspace::{EntryId, Keyspace, Shape};
 use super::machine::{Machine, MachineConfig, Parts};
 use super::removals::Removals;
-use super::sessions::Sessions;
+use super::retry_memory::RetryMemory;
 use super::snapshot_record::{Chunk, EntryRecord, Header, Record, get_record};
 use super::watcher::SharedWatcher;
 use crate::types::limits::KEY_BYTES_MAX;
@@ -32,7 +32,7 @@ struct Partial {
     keyspace: Keyspace,
     /// Mark and id of each entry, in the order of the walk.
     marks: Vec<(u64, EntryId)>,
-    sessions: Sessions,
+    retries: RetryMemory,
     removals: Removals,
 }
 
@@ -87,7 +87,7 @@ impl Partial {
     fn new(header: Header, tag: u64) -> Self {
         Partial {
             keyspace: Keyspace::new(header.hash_seed),
-            sessions: Sessions::new(header.hash_seed),
+            retries: RetryMemory::of_ages(header.hash_seed, header.ages),
             removals: Removals::new(),
             marks: Vec::new(),
             header,
@@ -98,7 +98,7 @@ impl Partial {
     fn add(&mut self, record: Record) -> Result<(), Error> {
         match record {
             Record::Entry(entry) => self.add_entry(&entry),
-            Record::Session(id, session) => match self.sessions.import(id, session) {
+            Record::Session(asker, id, session) => match self.retries.import(asker, id, session) {
                 true => Ok(()),
                 false => Err(Error::Malformed { what: "snapshot session" }),
             },
@@ -141,7 +141,7 @@ impl Partial {
             && self.marks.last().is_none_or(|(mark, _)| *mark <= header.tick);
         let counted = self.keyspace.len() as u64 == header.keys
             && self.keyspace.bytes() == header.bytes
-            && self.sessions.len() as u64 == header.sessions;
+            && self.retries.len() as u64 == header.sessions;
         if !(distinct && in_range && counted) {
             return Err(Error::Malformed { what: "snapshot totals" });
         }
@@ -159,7 +159,7 @@ impl Partial {
         let parts = Parts {
             keyspace: self.keyspace,
             order,
-            sessions: self.sessions,
+            retries: self.retries,
             removals: self.removals,
         };
         let mut machine = Machine::assemble(config, time_ms, parts)?;

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use super::eviction::{Eviction, Lru};
 use super::keyspace::{Entry, EntryId, Keyspace};
 use super::removals::Removals;
-use super::sessions::Session;
+use super::session::Session;
 use super::snapshot_record::{ChunkWriter, Header};
+use crate::types::Asker;
 
 /// Places looked at in one chunk: bounds the time of a chunk when the slab has many holes.
 const PLACES_PER_CHUNK_MAX: u32 = 64 * 1024;
@@ -41,7 +42,7 @@ pub struct Walk {
     /// One bit a place: saved as a pre-image, or empty at the snapshot's point and used since.
     settled: Vec<u64>,
     preimages: VecDeque<(Entry, u64)>,
-    sessions: VecDeque<(u128, Arc<Session>)>,
+    sessions: VecDeque<(Asker, u128, Arc<Session>)>,
     /// Taken when they are written.
     removals: Option<Removals>,
     finished: bool,
@@ -55,7 +56,7 @@ impl Walk {
     pub fn new(
         header: Header,
         keyspace: &Keyspace,
-        sessions: Vec<(u128, Arc<Session>)>,
+        sessions: Vec<(Asker, u128, Arc<Session>)>,
         removals: Removals,
     ) -> Self {
         let end = keyspace.ids_end();
@@ -140,8 +141,8 @@ impl Walk {
         }
         let entries_done = self.next == self.end && self.preimages.is_empty();
         while entries_done && out.records_bytes() < bytes_max {
-            let Some((id, session)) = self.sessions.pop_front() else { break };
-            out.session(id, &session);
+            let Some((asker, id, session)) = self.sessions.pop_front() else { break };
+            out.session(asker, id, &session);
         }
         self.finished = entries_done && self.sessions.is_empty();
         self.flushed = flushed;

@@ -14,17 +14,17 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::digest::{kind_of_tag, kind_tag};
 use super::keyspace::{Entry, Parts, Refill, Shape};
 use super::removals::Removals;
-use super::reply_record::{get_reply_of, put_reply};
-use super::sessions::{Session, weight};
+use super::retry_memory::Ages;
+use super::session::Session;
+use super::session_record::{get_session, put_session};
 use super::slot_set::SlotSet;
-use crate::types::limits::SESSION_REPLIES_MAX;
+use crate::types::Asker;
 use crate::types::wire::{
     Error, get_bytes, get_u8, get_u32, get_u64, get_varint, put_bytes, put_varint,
 };
-use crate::types::{Refusal, Reply, RoutingEpoch};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"RCSN");
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const FRAME_BYTES: usize = 4 + 1 + 8 + 4 + 1;
 const CRC_BYTES: usize = 4;
 
@@ -53,6 +53,8 @@ pub struct Header {
     pub bytes: u64,
     /// Sessions.
     pub sessions: u64,
+    /// Age of the group, and what was forgotten of sessions.
+    pub ages: Ages,
     /// Digest of the machine.
     pub digest: u64,
     /// Slots owned.
@@ -69,6 +71,9 @@ impl Header {
             self.keys,
             self.bytes,
             self.sessions,
+            self.ages.age_ms,
+            self.ages.nodes_forgotten_ms,
+            self.ages.callers_forgotten_ms,
             self.digest,
         ] {
             out.put_u64_le(value);
@@ -87,6 +92,11 @@ impl Header {
             keys: get_u64(input, what)?,
             bytes: get_u64(input, what)?,
             sessions: get_u64(input, what)?,
+            ages: Ages {
+                age_ms: get_u64(input, what)?,
+                nodes_forgotten_ms: get_u64(input, what)?,
+                callers_forgotten_ms: get_u64(input, what)?,
+            },
             digest: get_u64(input, what)?,
             owned: SlotSet::empty(),
         };
@@ -166,20 +176,9 @@ impl ChunkWriter {
     }
 
     /// Appends a session.
-    pub fn session(&mut self, id: u128, session: &Session) {
-        let out = &mut self.out;
-        out.put_u8(RECORD_SESSION);
-        out.put_u128_le(id);
-        put_varint(out, session.used_ms);
-        put_varint(out, session.forgotten_below);
-        put_varint(out, session.replies.len() as u64);
-        for (sequence, reply) in &session.replies {
-            put_varint(out, *sequence);
-            put_remembered(out, reply);
-            if let Some(version) = session.heavy.get(sequence) {
-                put_varint(out, *version);
-            }
-        }
+    pub fn session(&mut self, asker: Asker, id: u128, session: &Session) {
+        self.out.put_u8(RECORD_SESSION);
+        put_session(&mut self.out, asker, id, session);
     }
 
     /// Ends the chunk.
@@ -239,7 +238,7 @@ pub enum Record {
     /// A cache entry.
     Entry(EntryRecord),
     /// A session.
-    Session(u128, Session),
+    Session(Asker, u128, Session),
     /// When keys were last removed.
     Removals(Removals),
 }
@@ -290,7 +289,9 @@ pub fn get_record(input: &mut Bytes) -> Result<Record, Error> {
             Ok(Record::Entry(entry))
         }
         RECORD_REMOVALS => get_removals(input).map(Record::Removals),
-        RECORD_SESSION => get_session(input),
+        RECORD_SESSION => {
+            get_session(input).map(|(asker, id, session)| Record::Session(asker, id, session))
+        }
         tag => Err(Error::Tag { what: "snapshot record", tag: u64::from(tag) }),
     }
 }
@@ -323,63 +324,5 @@ fn get_entry(input: &mut Bytes, shape: Shape) -> Result<EntryRecord, Error> {
         value: get_bytes(input, "value")?,
         shape,
         refill: None,
-    })
-}
-
-fn get_session(input: &mut Bytes) -> Result<Record, Error> {
-    if input.remaining() < 16 {
-        return Err(Error::Short { what: "session id" });
-    }
-    let id = input.get_u128_le();
-    let mut session = Session {
-        used_ms: get_varint(input, "session use")?,
-        forgotten_below: get_varint(input, "session window")?,
-        ..Session::default()
-    };
-    let count = get_varint(input, "session replies")?;
-    if count > SESSION_REPLIES_MAX as u64 {
-        return Err(Error::Malformed { what: "session replies" });
-    }
-    for _ in 0..count {
-        let sequence = get_varint(input, "session sequence")?;
-        let reply = get_remembered(input)?;
-        if weight(&reply) > 0 {
-            session.heavy.insert(sequence, get_varint(input, "session reply version")?);
-        }
-        session.replies.push_back((sequence, reply));
-    }
-    Ok(Record::Session(id, session))
-}
-
-/// As `reply_record` has it, but for two refusals whose tags were given here the other way round.
-fn put_remembered(out: &mut BytesMut, reply: &Reply) {
-    match reply {
-        Reply::Refused(Refusal::TooLarge { bytes, bytes_max }) => {
-            out.put_u8(7);
-            put_varint(out, *bytes);
-            put_varint(out, *bytes_max);
-        }
-        Reply::Refused(Refusal::NotOwner { epoch }) => {
-            out.put_u8(8);
-            put_varint(out, epoch.0);
-        }
-        other => put_reply(out, other),
-    }
-}
-
-fn get_remembered(input: &mut Bytes) -> Result<Reply, Error> {
-    let what = "remembered reply";
-    Ok(match get_u8(input, what)? {
-        7 => Reply::Refused(Refusal::TooLarge {
-            bytes: get_varint(input, what)?,
-            bytes_max: get_varint(input, what)?,
-        }),
-        8 => Reply::Refused(Refusal::NotOwner { epoch: RoutingEpoch(get_varint(input, what)?) }),
-        tag => {
-            let mut reply = get_reply_of(tag, input)?;
-            // Not to keep the chunk alive.
-            reply.detach(usize::MAX);
-            reply
-        }
     })
 }

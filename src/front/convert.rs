@@ -6,12 +6,12 @@ use super::validate::{self, invalid};
 use super::{FrontLimits, pb};
 use crate::service::{Operation, Response};
 use crate::types::{
-    Answer, Command, Condition, Consistency, Delete, Error, Expiry, Found, Freshness, Query,
-    Reason, Reply, RequestId, Set, Value, ValueKind, Version,
+    Answer, Command, Condition, Consistency, Delete, Error, Expiry, Found, Freshness, Named, Query,
+    Reason, Reply, Sent, Set, Value, ValueKind, Version,
 };
 
 /// An operation and the identity under which it may be retried.
-pub type Checked = (Operation, Option<RequestId>);
+pub type Checked = (Operation, Option<Named>);
 
 /// The key of a message, checked.
 macro_rules! key_of {
@@ -131,8 +131,17 @@ pub(super) fn consistency(
     }
 }
 
-pub(super) fn request_id(id: Option<pb::RequestId>) -> Result<Option<RequestId>, Error> {
-    id.map(|id| validate::request_id(&id.session, id.sequence)).transpose()
+pub(super) fn request_id(id: Option<pb::RequestId>) -> Result<Option<Named>, Error> {
+    use pb::request_id::Sent as Said;
+    let Some(said) = id else { return Ok(None) };
+    let sent = match said.sent {
+        None => Sent::Unsaid,
+        Some(Said::First(true)) => Sent::First,
+        Some(Said::First(false)) => return Err(invalid("request_id.first", "must be true")),
+        Some(Said::SentBeforeMs(ms)) => Sent::Before { ms },
+    };
+    let id = validate::request_id(&said.session, said.sequence)?;
+    Ok(Some(Named { id, sent }))
 }
 
 /// Milliseconds as a message.
@@ -220,8 +229,9 @@ pub fn get_response(response: Response) -> Result<pb::GetResponse, Error> {
 }
 
 pub(super) fn freshness_message(freshness: Freshness) -> pb::Freshness {
-    let Freshness { term, index, age_ms } = freshness;
-    pb::Freshness { term, index, age: (age_ms > 0).then(|| ttl_of_ms(age_ms)) }
+    let Freshness { term, index, age_ms, version } = freshness;
+    let age = (age_ms > 0).then(|| ttl_of_ms(age_ms));
+    pb::Freshness { term, index, age, state_version: version.0 }
 }
 
 /// A value and what belongs to it.

@@ -53,8 +53,12 @@ pub fn batch(limits: &FrontLimits, request: pb::BatchRequest) -> Result<CheckedM
     }
     for watch in request.watches {
         let key = key_of!(limits, watch, watch.key_form);
-        let version = (watch.version != 0).then_some(Version(watch.version));
-        multi.watches.push(Watch { key, version });
+        multi.watches.push(match (watch.version, watch.absent_since) {
+            (0, 0) => Watch::of(key, None),
+            (0, since) => Watch::absent_since(key, Version(since)),
+            (version, 0) => Watch::of(key, Some(Version(version))),
+            _ => return Err(invalid("watches.absent_since", "is only allowed with version 0")),
+        });
     }
     Ok(((Operation::Multi(multi), request_id(request.request_id)?), answerings))
 }

@@ -203,7 +203,7 @@ async fn a_retry_of_a_fill_gets_its_first_answer() {
     let cluster = Cluster::start(RaftSettings::default(), 1 << 20).await;
     let (node, leader) = cluster.leader(&[]).await;
     let command = Command::Fill(fill(token(&leader).await, "v"));
-    let request_id = Some(RequestId { session: 5, sequence: 1 });
+    let request_id = Some(RequestId { session: 5, sequence: 1 }.into());
     let once = || vec![Write { request_id, command: command.clone() }];
     let first = leader.write(once(), soon()).await.expect("a majority is there");
     assert!(matches!(first[..], [Reply::Set { .. }]), "{first:?}");

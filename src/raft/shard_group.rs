@@ -216,7 +216,8 @@ impl ShardGroup {
                 let now_ms = *began_ms
                     .get_or_insert_with(|| inner.clock.now_ms(term, machine.log_time_ms()));
                 let answers = answer(machine, queries, now_ms, &inner.touches)?;
-                Ok((answers, Freshness { term: applied_term, index, age_ms: 0 }))
+                let version = machine.last_version(index);
+                Ok((answers, Freshness { term: applied_term, index, age_ms: 0, version }))
             });
             match attempt {
                 Ok(answer) => return Ok(answer),
@@ -260,7 +261,8 @@ impl ShardGroup {
             let answers = queries.iter().map(|query| {
                 machine.read(query, 0).expect("nothing is due before the beginning of time")
             });
-            (answers.collect(), Freshness { term, index, age_ms })
+            let version = machine.last_version(index);
+            (answers.collect(), Freshness { term, index, age_ms, version })
         })
     }
 

@@ -70,7 +70,7 @@ async fn commands_of_every_kind_leave_replicas_equal() {
         .map(write)
         .collect();
         // Remembered replies carry values.
-        writes[0].request_id = Some(RequestId { session: 3, sequence: round });
+        writes[0].request_id = Some(RequestId { session: 3, sequence: round }.into());
         leader.write(writes, soon()).await.expect("a majority is there");
         if round == 12 {
             leader.write(vec![write(Command::Flush)], soon()).await.expect("a majority is there");

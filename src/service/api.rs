@@ -9,8 +9,8 @@ use crate::core::cluster::alarms::{AckAlarms, Alarm};
 use crate::core::table::RoutingTable;
 use crate::types::clock::Instant;
 use crate::types::{
-    Answer, Command, Consistency, Error, Freshness, GetOrLease, GroupId, Leased, NodeId, Query,
-    Reason, ReplicaId, Reply, RequestId, ShardId, Step, Watch,
+    Answer, Command, Consistency, Error, Freshness, GetOrLease, GroupId, Leased, Named, NodeId,
+    Query, Reason, ReplicaId, Reply, ShardId, Step, Watch,
 };
 
 /// One operation of a client.
@@ -20,7 +20,7 @@ pub struct Request {
     pub operation: Operation,
     /// Identity under which it may be retried; doors without one leave it out and the node makes
     /// its own for its internal retries.
-    pub request_id: Option<RequestId>,
+    pub request_id: Option<Named>,
     /// When it came in, as far back as its door can tell: what passed since is waiting.
     pub arrived: Instant,
     /// When the caller stops waiting.

@@ -70,6 +70,11 @@ impl Attempts {
         self.repeatable = true;
     }
 
+    /// Whether an attempt ended so that it may have been proposed.
+    pub(super) fn may_have_been_proposed(&self) -> bool {
+        self.unknown.is_some()
+    }
+
     /// An attempt failed.
     pub(super) fn failed(&mut self, error: Error) -> Next {
         if self.write && self.unknown.is_none() && error.outcome() == Outcome::Unknown {

@@ -166,7 +166,7 @@ impl<G: LocalGroup> Inner<G> {
         self.options.limits.check(&request.operation)?;
         self.measures.asked(request.operation.name());
         let Request { operation, request_id, deadline, trace, .. } = request;
-        let caller = Caller { request_id, deadline, trace };
+        let caller = Caller { request_id, part: 0, deadline, trace };
         match operation {
             Operation::Write(command) => {
                 self.one_shard(command.key(), command.target())?;

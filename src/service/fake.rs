@@ -75,7 +75,7 @@ impl FakeShard {
 
 impl State {
     fn apply(&mut self, write: &Write) -> Reply {
-        if let Some(reply) = write.request_id.and_then(|id| self.sessions.get(&id)) {
+        if let Some(reply) = write.request_id.and_then(|once| self.sessions.get(&once.id)) {
             return reply.clone();
         }
         self.applied.push(write.clone());
@@ -91,8 +91,8 @@ impl State {
             },
             _ => Reply::Done,
         };
-        if let Some(id) = write.request_id {
-            self.sessions.insert(id, reply.clone());
+        if let Some(once) = write.request_id {
+            self.sessions.insert(once.id, reply.clone());
         }
         reply
     }
@@ -164,7 +164,8 @@ impl LocalGroup for FakeGroup {
             Some(Found { value, version, ttl_ms: None })
         };
         let found = |query: &Query| Answer::Value(found(query));
-        let freshness = Freshness { term: 1, index: state.applied.len() as u64, age_ms };
+        let index = state.applied.len() as u64;
+        let freshness = Freshness { term: 1, index, age_ms, ..Freshness::default() };
         Ok((queries.iter().map(found).collect(), freshness))
     }
 
@@ -318,6 +319,11 @@ impl Cluster {
 
     pub(super) fn proposed_at(&self) -> Vec<u64> {
         self.shard.state.lock().proposed.iter().map(|(node, _)| node.0).collect()
+    }
+
+    /// Under which names it was proposed.
+    pub(super) fn asked(&self) -> Vec<Once> {
+        self.shard.state.lock().proposed.iter().filter_map(|(_, write)| write.request_id).collect()
     }
 
     pub(super) fn frames(&self) -> Vec<u64> {

@@ -18,7 +18,7 @@ use crate::types::clock::{Instant, now};
 use crate::types::task::spawn;
 use crate::types::{
     Answer, Consistency, Error, Freshness, GetOrLease, GroupId, Leased, NodeId, Query, Reason,
-    Reply, ShardId, Write,
+    Reply, Sent, ShardId, Write,
 };
 
 /// What one forwarded operation asks for.
@@ -31,6 +31,15 @@ pub(super) enum Ask {
 }
 
 impl Ask {
+    /// A write that goes again may have been applied.
+    pub(super) fn sent_before(&mut self, since: Instant) {
+        if let Ask::Write(Write { request_id: Some(once), .. }) = self
+            && once.age_ms_max.is_none()
+        {
+            once.age_ms_max = Sent::First.again_after(since.elapsed()).age_ms_max();
+        }
+    }
+
     /// Bytes on the wire.
     pub(super) fn bytes(&self) -> usize {
         match self {

@@ -203,6 +203,7 @@ impl Lanes {
         lane.in_flight -= 1;
         for mut unanswered in sent.rev() {
             unanswered.served = true;
+            unanswered.ask.sent_before(unanswered.queued_at);
             lane.queued.push_front(unanswered);
         }
     }

@@ -66,7 +66,8 @@ impl LocalGroup for MachineGroup {
         let state = self.state.lock();
         let answers: Result<Vec<Answer>, Due> =
             queries.iter().map(|query| state.machine.read(query, 0)).collect();
-        let freshness = Freshness { term: 1, index: state.index, age_ms: 0 };
+        let version = state.machine.last_version(state.index);
+        let freshness = Freshness { term: 1, index: state.index, age_ms: 0, version };
         Ok((answers.expect("a follower's read is never due"), freshness))
     }
 
@@ -215,6 +216,7 @@ impl Pair {
         request_id: Option<RequestId>,
     ) -> Result<Response, Error> {
         let (arrived, deadline) = (now(), now() + Duration::from_secs(5));
+        let request_id = request_id.map(Into::into);
         let request = Request { operation, request_id, arrived, deadline, trace: 0 };
         self.nodes[node].execute(request).await
     }

@@ -107,6 +107,7 @@ impl<G: LocalGroup> Inner<G> {
     ) -> Results {
         let (mut results, mut left) = (Results::with_capacity(part.len()), vec![part]);
         while let Some(part) = left.pop() {
+            let caller = Caller { part: ordinal(&part), ..caller };
             if part.len() == 1 {
                 for (at, step) in part {
                     results.push((at, self.alone(step, consistency, caller).await));
@@ -220,6 +221,12 @@ impl<G: LocalGroup> Inner<G> {
 /// The transaction touches more of large values than one may; nothing of it was done.
 fn is_too_much_work(error: &Error) -> bool {
     matches!(&error.reason, Reason::InvalidArgument { field: FIELD_WORK, .. })
+}
+
+/// Which part of its request this is.
+fn ordinal(part: &[(usize, Step)]) -> u16 {
+    let first = part.first().map_or(0, |(at, _)| *at);
+    u16::try_from(first).expect("operations of a request are bounded")
 }
 
 fn slot_of_step(step: &Step) -> Result<Slot, Error> {

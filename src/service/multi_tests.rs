@@ -121,7 +121,7 @@ async fn an_atomic_request_needs_keys_of_one_shard() {
     let error = pair.ask(0, both).await.unwrap_err();
     assert_eq!(error.reason, Reason::CrossShard { shards: 2 });
     assert_eq!(error.outcome(), Outcome::Rejected);
-    let watch = Watch { key: b.into(), version: None };
+    let watch = Watch::of(b.into(), None);
     let error = pair.ask(0, atomic(vec![increment(&a)], vec![watch])).await.unwrap_err();
     assert_eq!(error.reason, Reason::CrossShard { shards: 2 });
     assert_eq!(pair.writes(), 0);
@@ -138,7 +138,7 @@ async fn an_atomic_request_needs_keys_of_one_shard() {
 async fn a_watched_key_that_changed_aborts() {
     let pair = Pair::new();
     pair.ask(0, Operation::Write(set("k", "1"))).await.unwrap();
-    let watch = |version| vec![Watch { key: Bytes::from_static(b"k"), version }];
+    let watch = |version| vec![Watch::of(Bytes::from_static(b"k"), version)];
     for node in [0, 1] {
         let response = pair.ask(node, atomic(vec![increment("k")], watch(None))).await.unwrap();
         let Response::Written(Reply::Aborted { watch: 0, current: Some(version) }) = response
@@ -160,6 +160,11 @@ async fn a_retry_gets_the_first_answers_of_all_shards() {
     let first = pair.ask_as(0, steps(), id).await.unwrap();
     let second = pair.ask_as(1, steps(), id).await.unwrap();
     assert_eq!(first, second);
+    let asked = |group: usize| pair.groups[group].state.lock().writes[0].request_id.unwrap();
+    assert_eq!(
+        [asked(0), asked(1)].map(|asked| (asked.id, asked.part)),
+        [(id.unwrap(), 0), (id.unwrap(), 1)]
+    );
     let third = results(pair.ask(0, steps()).await.unwrap());
     assert_eq!([0, 1, 2].map(|at| integer(&third[at])), [3, 2, 4]);
     // The id of another request: something was applied under it, nobody can say what.
@@ -366,7 +371,7 @@ async fn what_is_past_a_limit_is_refused_by_the_name_of_its_field() {
         let pattern = Some(vec![b'*'; pattern].into());
         Operation::Scan(ScanRequest { cursor: 0, count, pattern, consistency: Consistency::Stale })
     };
-    let watch = vec![Watch { key: Bytes::from_static(b"k"), version: None }];
+    let watch = vec![Watch::of(Bytes::from_static(b"k"), None)];
     let unwatched = Operation::Multi(Multi { watches: watch, ..Multi::default() });
     let range = |first, last| Operation::Read {
         query: Query::Scan(Scan { first, last, keys_max: 1, pattern: None }),

@@ -12,16 +12,19 @@ use super::unit::{Unit, Work};
 use crate::types::clock::{Instant, now};
 use crate::types::limits::{FIELD_WORK, WHAT_LOCKS};
 use crate::types::{
-    Answer, Consistency, Error, GetOrLease, NodeId, Reason, Refusal, Reply, RequestId, Write,
+    Answer, Asker, Consistency, Error, GetOrLease, Named, NodeId, Once, Reason, Refusal, Reply,
+    Sent, Write,
 };
 
 /// One operation under way.
 struct Run<'a> {
     work: &'a Work,
     /// The caller's id.
-    request_id: Option<RequestId>,
+    request_id: Option<Named>,
+    part: u16,
     /// The node's own, from the first attempt that needs it.
     lease: Option<Lease<'a>>,
+    began: Instant,
     deadline: Instant,
     /// How long a caller waits for another's fill.
     waits_until: Instant,
@@ -197,10 +200,13 @@ impl<'a> Run<'a> {
             Work::Lease(ask) => ask.wait_ms,
             Work::Write(_) | Work::Read(..) => 0,
         };
+        let began = now();
         Run {
-            waits_until: now() + Duration::from_millis(wait_ms),
+            began,
+            waits_until: began + Duration::from_millis(wait_ms),
             work: &unit.work,
             request_id: unit.caller.request_id,
+            part: unit.caller.part,
             lease: None,
             deadline: unit.caller.deadline,
             trace: unit.caller.trace,
@@ -239,8 +245,22 @@ impl<'a> Run<'a> {
             self.lease = Some(ids.take()?);
             self.attempts.has_request_id();
         }
-        let request_id = self.request_id.or_else(|| self.lease.as_ref().map(Lease::id));
-        Ok(Ask::Write(Write { request_id, command }))
+        let (id, asker, sent) = match (self.request_id, &self.lease) {
+            (Some(named), _) => (named.id, Asker::Caller, named.sent),
+            (None, Some(lease)) => (lease.id(), Asker::Node, Sent::First),
+            (None, None) => return Ok(Ask::Write(Write { request_id: None, command })),
+        };
+        let age_ms_max = self.sent(sent).age_ms_max();
+        let once = Once { id, part: self.part, asker, age_ms_max };
+        Ok(Ask::Write(Write { request_id: Some(once), command }))
+    }
+
+    /// Whether it was sent before: as the caller says, or by this node since.
+    fn sent(&self, said: Sent) -> Sent {
+        if !self.attempts.may_have_been_proposed() {
+            return said;
+        }
+        said.again_after(self.began.elapsed())
     }
 }
 

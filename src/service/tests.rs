@@ -51,6 +51,7 @@ async fn a_node_without_a_replica_follows_the_hint_and_remembers_the_leader() {
     let first = cluster.frames();
     assert_eq!(first.last(), Some(&1));
     assert!(first.len() <= 2, "{first:?}");
+    assert_eq!(cluster.asked()[0].age_ms_max, None, "a refusal was no attempt");
     cluster.node(4).execute(set("b", 1000)).await.unwrap();
     assert_eq!(cluster.frames().len(), first.len() + 1, "straight to the leader");
 }
@@ -70,9 +71,11 @@ async fn the_leader_moves_while_a_write_is_under_way_and_it_is_applied_once() {
         assert_eq!(response, Response::Written(Reply::Set { version: Version(1) }));
         assert_eq!(cluster.applied(), 1, "INV-6");
         assert_eq!(cluster.proposed_at(), [1, 2]);
-        let ids: Vec<_> =
-            cluster.shard.state.lock().proposed.iter().map(|(_, w)| w.request_id).collect();
-        assert!(ids[0].is_some() && ids[0] == ids[1], "the same request id");
+        let asked = cluster.asked();
+        assert_eq!(asked.len(), 2);
+        assert_eq!(asked[0].id, asked[1].id, "the same request id");
+        assert_eq!((asked[0].asker, asked[0].age_ms_max), (Asker::Node, None), "the first time");
+        assert!(asked[1].age_ms_max >= Some(120_000), "the first may have been applied");
         assert_eq!(cluster.metrics[&NodeId(1)].retried.get(), 1);
     }
 }
@@ -105,11 +108,30 @@ async fn an_answer_lost_on_the_way_is_asked_for_again_under_the_same_id() {
 async fn a_callers_id_is_kept_and_a_second_call_gets_the_first_answer() {
     let cluster = Cluster::new(3, &[1, 2, 3], Some(1));
     let id = RequestId { session: 9, sequence: 4 };
-    let request = || Request { request_id: Some(id), ..set("a", 1000) };
+    let request = || Request { request_id: Some(id.into()), ..set("a", 1000) };
     let first = cluster.node(1).execute(request()).await.unwrap();
     let second = cluster.node(3).execute(request()).await.unwrap();
     assert_eq!(first, second);
     assert_eq!(cluster.applied(), 1);
+    let unsaid = Sent::Unsaid.age_ms_max();
+    assert!(cluster.asked().iter().all(|asked| asked.asker == Asker::Caller));
+    assert!(cluster.asked().iter().all(|asked| asked.age_ms_max == unsaid));
+}
+
+/// What a caller says of its request, and what happened to it here since.
+#[tokio::test(start_paused = true)]
+async fn a_callers_word_on_its_request_goes_to_the_shard() {
+    let id = RequestId { session: 9, sequence: 4 };
+    let said = [(Sent::First, None), (Sent::Before { ms: 1_000 }, Some(122_000))];
+    for (sent, first) in said {
+        let cluster = Cluster::new(3, &[1, 2, 3], Some(1));
+        cluster.fault(Fault::LoseBeforeApply);
+        let request = Request { request_id: Some(Named { id, sent }), ..set("a", 1000) };
+        cluster.node(1).execute(request).await.unwrap();
+        let asked: Vec<_> = cluster.asked().iter().map(|asked| asked.age_ms_max).collect();
+        assert_eq!((asked.len(), asked[0]), (2, first));
+        assert!(asked[1] > first.max(Some(120_000)), "{asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

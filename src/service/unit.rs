@@ -6,15 +6,17 @@ use crate::core::keyspace::slot_of_position;
 use crate::core::slot::slot_of;
 use crate::types::clock::Instant;
 use crate::types::{
-    Answer, Command, Consistency, Error, GetOrLease, Query, Reason, Reply, RequestId, ShardId, Slot,
+    Answer, Command, Consistency, Error, GetOrLease, Named, Query, Reason, Reply, ShardId, Slot,
 };
 
 /// Whose operation it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
-    /// The caller's id. The parts of one request that go to different groups share it: each group
-    /// has its own memory of it, and gets one part.
-    pub(super) request_id: Option<RequestId>,
+    /// The caller's id. The parts of one request that go to different groups share it.
+    pub(super) request_id: Option<Named>,
+    /// Which part of its request it is: the position of its first operation. Groups remember each part
+    /// by itself.
+    pub(super) part: u16,
     pub(super) deadline: Instant,
     pub(super) trace: u128,
 }

@@ -4,9 +4,10 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::ids::{RequestId, Version};
+use super::ids::Version;
 use super::lease::Fill;
 use super::lock::{Lock, Renew, Unlock};
+use super::once::Once;
 use super::transaction::Transaction;
 
 /// One Raft entry of a shard's group: many operations under one stamp.
@@ -25,7 +26,7 @@ pub struct Batch {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Write {
     /// Present when the operation may be retried: the first reply is remembered (INV-6).
-    pub request_id: Option<RequestId>,
+    pub request_id: Option<Once>,
     /// What to do.
     pub command: Command,
 }

@@ -118,15 +118,22 @@ pub const WHAT_DISK_ROOM: &str = "room on the leader's disk (wal.reserve_bytes)"
 /// Why writes are refused where the log is full and no snapshot can be written.
 pub const WHAT_LOG_WITHOUT_SNAPSHOT: &str = "log of the shard (its disk takes no snapshot)";
 
-/// Sessions a group remembers; the least recently used is forgotten.
+/// Sessions that a group remembers of nodes, and as many of callers; the least recently used is
+/// forgotten.
 pub const SESSIONS_MAX: usize = 16 * 1024;
 /// Replies remembered for one session.
 pub const SESSION_REPLIES_MAX: usize = 128;
-/// Bytes of values in the replies that a group remembers; past them the oldest are forgotten, and a
-/// retry is told so.
+/// Bytes of the sessions that a group remembers of nodes, and as many of callers, beside the values
+/// in replies; past them the least recently used is forgotten.
+pub const SESSIONS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of values in the replies that a group remembers for nodes, and as many for callers; past them
+/// the oldest are forgotten, and a retry is told so.
 pub const SESSION_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A session unused for this long (log time) is forgotten, milliseconds.
+/// A session unused for this long is forgotten, milliseconds of the group's age
+/// (`core::retry_memory`).
 pub const SESSION_IDLE_MS_MAX: u64 = 10 * 60 * 1_000;
+/// Most that one log entry adds to the age of a group, milliseconds, however far log time leaps.
+pub const AGE_STEP_MS_MAX: u64 = 1_000;
 
 /// Largest peer frame, bytes: one append of the largest batch and its framing.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;

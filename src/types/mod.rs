@@ -9,6 +9,7 @@ pub mod limits;
 pub mod lock;
 pub mod log_limit;
 pub mod metrics;
+pub mod once;
 pub mod query;
 pub mod random;
 pub mod reply;
@@ -27,6 +28,7 @@ pub use ids::{
 };
 pub use lease::{Fill, GetOrLease, Leased};
 pub use lock::{Lock, Renew, Unlock};
+pub use once::{Asker, Named, Once, Sent};
 pub use query::{Answer, Found, Keys, Meta, Query, Scan};
 pub use reply::{Consistency, Freshness, Refusal, Reply};
 pub use transaction::{Step, Transaction, Watch};

@@ -245,6 +245,9 @@ pub struct Freshness {
     pub index: u64,
     /// Upper bound of the age in milliseconds; 0 for linearizable reads.
     pub age_ms: u64,
+    /// Version of the state: that of every write in it is at most this, of every later one above. What
+    /// is absent in it has no version of its own (`Watch::since`). 0 if it is not known.
+    pub version: Version,
 }
 
 /// Consistency of a read.

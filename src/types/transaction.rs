@@ -26,6 +26,21 @@ pub struct Watch {
     pub key: Bytes,
     /// The version it must have; `None` if it must be absent.
     pub version: Option<Version>,
+    /// Of a key that must be absent: since the state that has this version (`Freshness::version`).
+    /// `None`: only now.
+    pub since: Option<Version>,
+}
+
+impl Watch {
+    /// A key that must have this version, or be absent whatever happened to it before.
+    pub fn of(key: Bytes, version: Option<Version>) -> Self {
+        Watch { key, version, since: None }
+    }
+
+    /// A key that must have been absent since the state of this version.
+    pub fn absent_since(key: Bytes, since: Version) -> Self {
+        Watch { key, version: None, since: Some(since) }
+    }
 }
 
 /// One operation of a transaction.

@@ -257,7 +257,8 @@ async fn write(state: Arc<State>, at: usize) {
             return;
         }
         counter.issued.store(next, Ordering::Release);
-        let request_id = Some(pb::RequestId { session: session.clone(), sequence: next });
+        let request_id =
+            Some(pb::RequestId { session: session.clone(), sequence: next, sent: None });
         let message = pb::SetRequest { request_id, ..set(&counter.key, next.to_string()) };
         loop {
             let started = now();

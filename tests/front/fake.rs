@@ -91,7 +91,7 @@ impl Entries {
                     version: *version,
                     ttl_ms: *ttl_ms,
                 });
-                let freshness = Freshness { term: 2, index: self.version, age_ms: 0 };
+                let freshness = Freshness { term: 2, index: self.version, ..Freshness::default() };
                 Response::Read { answer: Answer::Value(found), freshness }
             }
             other => panic!("no door asks for {other:?} yet"),

@@ -43,7 +43,7 @@ fn with_kind(kind: Option<pb::condition::Kind>) -> pb::SetRequest {
 }
 
 fn with_session(session: &'static [u8]) -> pb::SetRequest {
-    let id = pb::RequestId { session: Bytes::from_static(session), sequence: 1 };
+    let id = pb::RequestId { session: Bytes::from_static(session), sequence: 1, sent: None };
     pb::SetRequest { request_id: Some(id), ..set() }
 }
 
@@ -148,7 +148,7 @@ fn what_is_just_within_the_limits_is_taken() {
 
     let (_, id) = convert::set(&limits(), with_session(b"0123456789abcdef")).unwrap();
     let session = u128::from_be_bytes(*b"0123456789abcdef");
-    assert_eq!(id.unwrap(), raftcache::types::RequestId { session, sequence: 1 });
+    assert_eq!(id.unwrap().id, raftcache::types::RequestId { session, sequence: 1 });
     let longest = Bytes::from_static(&[1; 8]);
     assert_eq!(validate::key(&limits(), longest.clone()), Ok(longest));
 }

@@ -110,6 +110,20 @@ async fn atomic(node: &OneNode) {
     late.is(412, "precondition_failed");
     assert!(late.json()["detail"].as_str().unwrap().starts_with("watches[0]"), "{late:?}");
     assert_eq!(late.json()["current_version"], done.json()["results"][0]["version"]);
+    // A key that was absent when it was read, came and went.
+    let seen = node.http.get("/cache/%7Bt%7Dgone").await;
+    let since: u64 = seen.header("raftcache-state-version").parse().unwrap();
+    let unless_it_came = || {
+        json!({
+            "atomic": true,
+            "watches": [{ "key": "{t}gone", "version": null, "absent_since": since }],
+            "operations": [{ "op": "exists", "key": "{t}gone" }],
+        })
+    };
+    assert_eq!(post(unless_it_came()).await.status, 200);
+    send(node, json!([{ "op": "set", "key": "{t}gone", "value": 1 }])).await;
+    send(node, json!([{ "op": "delete", "key": "{t}gone" }])).await;
+    post(unless_it_came()).await.is(412, "precondition_failed");
     let operations: Vec<Value> =
         (0..20).map(|i| json!({ "op": "set", "key": format!("t{i}"), "value": 1 })).collect();
     let apart = post(json!({ "atomic": true, "operations": operations })).await;

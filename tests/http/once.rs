@@ -23,6 +23,17 @@ pub async fn all(node: &OneNode) {
     assert_eq!(increment("b", 5).await.json()["value"], 10);
     assert_eq!(increment("a", 1).await.json()["value"], 11);
 
+    // Its age, if it is told, says whether it is new.
+    let aged = async |key: &str, age: &str| -> Answer {
+        let headers = [("idempotency-key", key), ("idempotency-age", age)];
+        http.call("POST", "/cache/once/increment", &headers, "").await
+    };
+    let first = aged("c", "0").await;
+    assert_eq!(first.json()["value"], 12);
+    assert_eq!(aged("c", "0.25").await.json(), first.json());
+    assert_eq!(aged("d", "3").await.json()["value"], 13, "nothing was forgotten here");
+    aged("e", "soon").await.names("idempotency-age");
+
     let put = async |value: u64| {
         let body = json!({ "value": value }).to_string();
         http.call("PUT", "/cache/once:put", &[JSON, ("idempotency-key", "p")], body).await
@@ -57,5 +68,5 @@ pub async fn all(node: &OneNode) {
     increment(&"x".repeat(256), 1).await.names("idempotency-key");
     let twice = [("idempotency-key", "a"), ("idempotency-key", "b")];
     http.call("POST", "/cache/once/increment", &twice, "").await.names("idempotency-key");
-    assert_eq!(http.get("/cache/once").await.json()["value"], 11);
+    assert_eq!(http.get("/cache/once").await.json()["value"], 13);
 }

@@ -35,8 +35,11 @@ async fn fenced(client: &mut Client, token: u64, value: &str) -> bool {
         value_form: Some(pb::set_request::ValueForm::Value(value.to_owned())),
         ..pb::SetRequest::default()
     };
-    let watch =
-        pb::Watch { key_form: Some(pb::watch::KeyForm::Key(LOCK.to_owned())), version: token };
+    let watch = pb::Watch {
+        key_form: Some(pb::watch::KeyForm::Key(LOCK.to_owned())),
+        version: token,
+        absent_since: 0,
+    };
     let set = pb::BatchOperation { operation: Some(pb::batch_operation::Operation::Set(set)) };
     let batch = pb::BatchRequest {
         operations: vec![set],

@@ -121,7 +121,7 @@ async fn many(client: &mut Client) {
     };
     let aborted = client.batch(watched).await.unwrap().into_inner();
     assert!(aborted.aborted && aborted.current_version > 1, "{aborted:?}");
-    let id = pb::RequestId { session: vec![1; 16].into(), sequence: 1 };
+    let id = pb::RequestId { session: vec![1; 16].into(), sequence: 1, sent: None };
     let named = pb::SetRequest { request_id: Some(id), ..set("{b}s", "x") };
     let batch = pb::BatchRequest {
         operations: vec![part(Part::Set(named))],

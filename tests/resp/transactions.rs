@@ -71,6 +71,48 @@ async fn a_watched_key_that_changed_stops_the_transaction() {
     nodes.stop().await;
 }
 
+/// A key that was absent when it was watched, came and went is not as it was: another client may have
+/// acted on it. What became of other keys does not matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watched_key_that_was_absent_came_and_went_stops_the_transaction() {
+    let nodes = Nodes::one().await;
+    let (mut client, mut other) = (nodes.client(0).await, nodes.client(0).await);
+    let transaction = b"MULTI\r\nSET {t}done 1\r\nEXEC\r\n";
+    let ways = [
+        &["SET {t}k 1", "DEL {t}k"][..],
+        &["SET {t}k 1", "GETDEL {t}k"],
+        &["SET {t}k 1", "RENAME {t}k {t}other"],
+        &["SET {t}k 1", "EXPIRE {t}k -1"],
+        &["INCR {t}k", "FLUSHALL"],
+    ];
+    for way in ways {
+        for read_between in [false, true] {
+            assert_eq!(client.ask("WATCH {t}k").await, ok());
+            for command in way {
+                let (Reply::Simple(_) | Reply::Integer(1) | Reply::Bulk(_)) =
+                    other.ask(command).await
+                else {
+                    panic!("{command}")
+                };
+                if read_between {
+                    client.ask("GET {t}k").await;
+                }
+            }
+            client.send(transaction).await;
+            assert_eq!((client.reply().await, client.reply().await), (ok(), queued()));
+            assert_eq!(client.reply().await, Reply::Nil, "{way:?}, read between: {read_between}");
+        }
+    }
+    assert_eq!(client.ask("GET {t}done").await, Reply::Nil);
+    // Gone before it was watched, and another key that comes and stays.
+    assert_eq!(client.ask("WATCH {t}k").await, ok());
+    assert_eq!(other.ask("SET {t}another 1").await, ok());
+    client.send(transaction).await;
+    assert_eq!((client.reply().await, client.reply().await), (ok(), queued()));
+    assert_eq!(client.reply().await, Reply::Many('*', vec![ok()]));
+    nodes.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_one_is_refused_as_a_whole() {
     let nodes = Nodes::one().await;

@@ -218,6 +218,7 @@ impl Client {
         };
         let deadline = now() + Duration::from_millis(800 + self.random.bits() % 1_200);
         let operation = operation(key, intent, self.cluster.plan.bug);
+        let request_id = request_id.map(Into::into);
         let request = Request { operation, request_id, arrived: now(), deadline, trace: 0 };
         let execute = life.service.execute(request);
         tokio::select! {

@@ -77,7 +77,8 @@ impl LocalGroup for Group {
         _: Instant,
     ) -> Result<(Vec<Answer>, Freshness), Error> {
         let state = &mut *self.0.lock();
-        let freshness = Freshness { term: 1, index: state.index, age_ms: 0 };
+        let version = state.machine.last_version(state.index);
+        let freshness = Freshness { term: 1, index: state.index, age_ms: 0, version };
         loop {
             let read = queries.iter().map(|query| state.machine.read(query, now_ms()));
             match read.collect::<Result<Vec<Answer>, Due>>() {

@@ -178,6 +178,17 @@ async fn a_transaction_is_done_or_not() {
     let late = client.atomic(&write, &fence).await.unwrap();
     assert_eq!(late, Transacted::Aborted { watch: 0, version: 0 });
 
+    // A key that was read as absent, came and went.
+    let absent = client.get_with("{t}gone", GetOptions::default()).await.unwrap();
+    let since = [Watch::absent_since("{t}gone", absent.state_version)];
+    assert!(matches!(client.atomic(&write, &since).await, Ok(Transacted::Done(_))));
+    client.set("{t}gone", "v").await.unwrap();
+    client.delete("{t}gone").await.unwrap();
+    let late = client.atomic(&write, &since).await.unwrap();
+    assert_eq!(late, Transacted::Aborted { watch: 0, version: 0 });
+    let now = [Watch::new("{t}gone", 0)];
+    assert!(matches!(client.atomic(&write, &now).await, Ok(Transacted::Done(_))));
+
     let mut apart = Batch::new();
     apart.set(key(0, 0), "v").set(key(1, 0), "v");
     let error = client.atomic(&apart, &[]).await.unwrap_err();

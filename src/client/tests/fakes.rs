@@ -80,7 +80,7 @@ impl Group {
 impl State {
     fn apply(&mut self, mut writes: Vec<Write>) -> Vec<Reply> {
         for write in &mut writes {
-            self.ids.extend(write.request_id);
+            self.ids.extend(write.request_id.map(|once| once.id));
             if let Command::Fill(fill) = &mut write.command {
                 fill.since = (fill.token == self.token).then_some(Version(self.index << 10));
                 self.token = 0;
@@ -120,7 +120,8 @@ impl LocalGroup for Group {
     ) -> Result<(Vec<Answer>, Freshness), Error> {
         let mut state = self.state.lock();
         let answers = state.answers(&queries);
-        Ok((answers, Freshness { term: 1, index: state.index, age_ms: 0 }))
+        let version = state.machine.last_version(state.index);
+        Ok((answers, Freshness { term: 1, index: state.index, age_ms: 0, version }))
     }
 
     async fn get_or_lease(&self, ask: &GetOrLease, deadline: Instant) -> Result<Leased, Error> {

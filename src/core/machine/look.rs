@@ -61,6 +61,8 @@ pub struct MachineStats {
     pub touches: u64,
     /// Sessions remembered.
     pub sessions: u64,
+    /// Bytes that they count for, values in remembered replies included.
+    pub session_bytes: u64,
     /// Locks held, those that expired and are not yet reaped included.
     pub locks: u64,
     /// Log time, milliseconds.
@@ -178,7 +180,8 @@ impl Machine {
         fold(&[
             self.content_digest,
             self.order_digest,
-            self.sessions.digest().wrapping_add(self.removals.digest()),
+            self.retries.digest(),
+            self.removals.digest(),
             self.log_time_ms,
             self.bytes_max,
             self.keyspace.seed(),
@@ -208,7 +211,8 @@ impl Machine {
             evictions: self.evictions,
             expirations: self.expirations,
             touches: self.touches,
-            sessions: self.sessions.len() as u64,
+            sessions: self.retries.len() as u64,
+            session_bytes: self.retries.bytes() as u64,
             locks: self.keyspace.locks().0 as u64,
             log_time_ms: self.log_time_ms,
         }

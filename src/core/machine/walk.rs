@@ -18,11 +18,12 @@ impl Machine {
             tick: self.order.tick(),
             keys: self.keyspace.len() as u64,
             bytes: self.keyspace.bytes(),
-            sessions: self.sessions.len() as u64,
+            sessions: self.retries.len() as u64,
+            ages: self.retries.ages(),
             digest: self.digest(),
             owned: self.owned.clone(),
         };
-        let (sessions, removals) = (self.sessions.export(), self.removals.clone());
+        let (sessions, removals) = (self.retries.export(), self.removals.clone());
         self.walk = Some(Walk::new(header, &self.keyspace, sessions, removals));
     }
 

@@ -84,6 +84,9 @@ struct SentWatch<'a> {
     key_base64: Option<Text<'a>>,
     /// `null`: the key must be absent.
     version: Option<u64>,
+    /// Only with `null`: since the state of this version.
+    #[serde(default)]
+    absent_since: Option<u64>,
 }
 
 fn operation(
@@ -107,7 +110,11 @@ fn operation(
     }
     let watches = body.watches.0.iter().map(|watch| {
         let key = key_of(limits, watch.key.as_ref(), watch.key_base64.as_ref())?;
-        Ok(Watch { key, version: watch.version.map(Version) })
+        match (watch.version, watch.absent_since) {
+            (version, None) => Ok(Watch::of(key, version.map(Version))),
+            (None, Some(since)) => Ok(Watch::absent_since(key, Version(since))),
+            _ => Err(invalid("watches.absent_since", "is only allowed with the version null")),
+        }
     });
     let watches = watches.collect::<Result<Vec<Watch>, Error>>()?;
     let wanted = body.consistency.as_ref().map(|text| text.0.as_ref());

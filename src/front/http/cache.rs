@@ -190,10 +190,11 @@ fn raw(found: &Found) -> Response {
 /// Version, time to live and freshness, in headers. Whoever keeps an answer asks again before it serves
 /// it, with the tag: one served for as long as the key lives would be a stale read once it is overwritten.
 fn describe(headers: &mut HeaderMap, found: Option<&Found>, raw: bool, freshness: Freshness) {
-    let Freshness { term, index, age_ms } = freshness;
+    let Freshness { term, index, age_ms, version } = freshness;
     let log_id = HeaderValue::try_from(format!("{term}.{index}")).expect("digits and a point");
     headers.insert("raftcache-log-id", log_id);
     headers.insert("raftcache-age-ms", HeaderValue::from(age_ms));
+    headers.insert("raftcache-state-version", HeaderValue::from(version.0));
     headers.insert(header::VARY, HeaderValue::from_static("Accept"));
     let cache = match found.and_then(|found| found.ttl_ms) {
         // Rounded down: nobody keeps it for longer than it lives.

@@ -5,20 +5,26 @@
 //! operation by mistake is another request: nothing is dropped in silence and answered as done. Two
 //! requests meet only if 128 bits of their hashes do.
 //!
+//! `Idempotency-Age` says how long ago the request was first sent, so that a node that may have forgotten
+//! the answer does not take a retry for a new request, nor a new request for a retry.
+//!
 //! Each is a session of one operation: numbers of a common session would have to come in order
 //! (`core::sessions` forgets the lowest), and keys have none.
 
 use axum::http::HeaderMap;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::seconds;
 use crate::codec::log_record::encode_writes;
-use crate::front::validate::invalid;
+use crate::front::validate::{invalid, millis_up};
 use crate::service::{Multi, Operation};
 use crate::types::limits::IDEMPOTENCY_KEY_BYTES_MAX;
-use crate::types::{Command, Error, RequestId, Transaction, Write};
+use crate::types::{Command, Error, Named, RequestId, Sent, Transaction, Write};
 
 /// Name of the header, as errors give it.
 const HEADER: &str = "idempotency-key";
+/// How long ago the request was first sent under its key, seconds with fractions; 0 if never before.
+const AGE: &str = "idempotency-age";
 /// What is hashed first: no other use of the hash can give the same sessions.
 const DOMAIN: &[u8] = b"raftcache http idempotency-key 1";
 /// The one number of each session.
@@ -28,11 +34,11 @@ const SEQUENCE: u64 = 1;
 /// is written.
 ///
 /// # Errors
-/// If the key is empty, too long, or given twice.
+/// If the key is empty, too long, or given twice, or its age is no number of seconds.
 pub(super) fn request_id(
     headers: &HeaderMap,
     operation: &Operation,
-) -> Result<Option<RequestId>, Error> {
+) -> Result<Option<Named>, Error> {
     let mut given = headers.get_all(HEADER).iter();
     let Some(key) = given.next() else { return Ok(None) };
     if given.next().is_some() {
@@ -46,7 +52,19 @@ pub(super) fn request_id(
             format!("has {} bytes; 1 to {IDEMPOTENCY_KEY_BYTES_MAX} are allowed", key.len());
         return Err(invalid(HEADER, problem));
     }
-    Ok(written(operation).map(|(tag, command)| id(key, tag, command)))
+    let sent = sent(headers)?;
+    Ok(written(operation).map(|(tag, command)| Named { id: id(key, tag, command), sent }))
+}
+
+fn sent(headers: &HeaderMap) -> Result<Sent, Error> {
+    let mut given = headers.get_all(AGE).iter();
+    let Some(age) = given.next() else { return Ok(Sent::Unsaid) };
+    if given.next().is_some() {
+        return Err(invalid(AGE, "is given twice"));
+    }
+    let text = age.to_str().map_err(|_| invalid(AGE, "is not ASCII"))?;
+    let age = seconds::duration(AGE, text.trim())?;
+    Ok(if age.is_zero() { Sent::First } else { Sent::Before { ms: millis_up(age) } })
 }
 
 /// What an operation writes, and how.
@@ -93,7 +111,26 @@ mod tests {
         for key in keys {
             headers.append(HEADER, key.parse().unwrap());
         }
-        request_id(&headers, operation)
+        Ok(request_id(&headers, operation)?.map(|named| named.id))
+    }
+
+    #[test]
+    fn an_age_says_whether_it_was_sent_before() {
+        let of = |ages: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            headers.append(HEADER, "a".parse().unwrap());
+            for age in ages {
+                headers.append(AGE, age.parse().unwrap());
+            }
+            request_id(&headers, &increment("k", 1)).map(|named| named.unwrap().sent)
+        };
+        assert_eq!(of(&[]).unwrap(), Sent::Unsaid);
+        assert_eq!(of(&["0"]).unwrap(), Sent::First);
+        assert_eq!(of(&["1.5"]).unwrap(), Sent::Before { ms: 1_500 });
+        assert_eq!(of(&["0.0001"]).unwrap(), Sent::Before { ms: 1 });
+        for bad in [&["soon"][..], &["-1"], &["1", "1"], &[""]] {
+            assert!(of(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

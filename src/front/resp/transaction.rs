@@ -3,7 +3,8 @@
 //!
 //! `WATCH` reads the version a key has; `EXEC` asks for one atomic request of all that was queued, which
 //! is applied only if every watched key still has its version. Versions only grow, so a key that was
-//! changed and changed back counts as changed, as in Redis. All keys belong to one shard.
+//! changed and changed back counts as changed, as in Redis. An absent key has no version: that of the
+//! state it was absent in stands for it, and whatever was removed since is known by its own. All keys belong to one shard.
 
 use bytes::Bytes;
 
@@ -16,7 +17,7 @@ use super::session::{Queue, Session};
 use super::table;
 use crate::codec::resp::value::RespValue;
 use crate::service::{Execute, Multi, Operation, Response};
-use crate::types::{Answer, Consistency, Query, Reply, Step, Version, Watch};
+use crate::types::{Answer, Consistency, Query, Reply, Step, Watch};
 
 /// `MULTI`.
 pub(super) fn multi(session: &mut Session) -> RespValue {
@@ -69,9 +70,11 @@ pub(super) async fn watch<S: Execute>(
     let mut watches = Vec::with_capacity(new.len());
     for (key, result) in new.into_iter().zip(results) {
         match result {
-            Ok(Response::Read { answer: Answer::Meta(meta), .. }) => {
-                let version: Option<Version> = meta.map(|meta| meta.version);
-                watches.push(Watch { key, version });
+            Ok(Response::Read { answer: Answer::Meta(Some(meta)), .. }) => {
+                watches.push(Watch::of(key, Some(meta.version)));
+            }
+            Ok(Response::Read { answer: Answer::Meta(None), freshness }) => {
+                watches.push(Watch::absent_since(key, freshness.version));
             }
             other => return odd(other),
         }

@@ -23,7 +23,11 @@ fn ttl() -> pb::Ttl {
 }
 
 fn id() -> Option<pb::RequestId> {
-    Some(pb::RequestId { session: vec![1; 16].into(), sequence: 9 })
+    Some(pb::RequestId {
+        session: vec![1; 16].into(),
+        sequence: 9,
+        sent: Some(pb::request_id::Sent::SentBeforeMs(300)),
+    })
 }
 
 /// A message whose forms are the usual ones, all of one shape.
@@ -134,7 +138,7 @@ fn judge(checked: Result<Checked, Error>, one_key: bool) -> bool {
             if let Operation::Write(Command::Set(set) | Command::GetSet(set)) = &operation {
                 assert!(set.value.data.len() <= 256);
             }
-            assert!(id.is_none_or(|id| id.session != 0));
+            assert!(id.is_none_or(|named| named.id.session != 0));
             true
         }
         Err(error) => {
@@ -180,7 +184,11 @@ fn batched(asked: Asked) -> Option<pb::BatchOperation> {
 
 /// Requests of several keys, or of all; the first byte says which.
 pub fn many() -> Target {
-    let watch = pb::Watch { key_form: Some(pb::watch::KeyForm::KeyBytes(key())), version: 7 };
+    let watch = pb::Watch {
+        key_form: Some(pb::watch::KeyForm::KeyBytes(key())),
+        version: 7,
+        absent_since: 0,
+    };
     let batch = pb::BatchRequest {
         operations: operations().into_iter().filter_map(batched).collect(),
         atomic: true,

@@ -7,9 +7,9 @@ use raftcache::core::restore::MachineRestorer;
 use raftcache::core::slot_set::SlotSet;
 use raftcache::storage::fuzzing;
 use raftcache::types::{
-    Answer, Append, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition, Expiry,
-    Fill, Found, Increment, IncrementFloat, Lock, Query, Renew, Reply, RequestId, Scan, Set,
-    SetRange, Slot, Step, Transaction, Unlock, Value, ValueKind, Version, Watch, Write,
+    Answer, Append, Asker, Batch, Command, Condition, CopyKey, Delete, Expire, ExpireCondition,
+    Expiry, Fill, Found, Increment, IncrementFloat, Lock, Once, Query, Renew, Reply, RequestId,
+    Scan, Set, SetRange, Slot, Step, Transaction, Unlock, Value, ValueKind, Version, Watch, Write,
 };
 
 use super::Target;
@@ -44,7 +44,7 @@ fn commands() -> Vec<Command> {
     };
     let delete = || Delete { key: key(), condition: Condition::IfPresent };
     let watches =
-        vec![Watch { key: key(), version: Some(Version(7)) }, Watch { key: key(), version: None }];
+        vec![Watch::of(key(), Some(Version(7))), Watch::absent_since(key(), Version(1023))];
     let steps = vec![
         Step::Read(Query::Get { key: key() }),
         Step::Write(Command::Set(set("key"))),
@@ -79,7 +79,9 @@ fn commands() -> Vec<Command> {
 }
 
 pub fn writes() -> Vec<Write> {
-    let ids = [None, Some(RequestId { session: u128::MAX / 3, sequence: 300 })];
+    let id = RequestId { session: u128::MAX / 3, sequence: 300 };
+    let (asker, age_ms_max) = (Asker::Caller, Some(120_000));
+    let ids = [None, Some(id.into()), Some(Once { id, part: 3, asker, age_ms_max })];
     let pairs = commands().into_iter().zip(ids.into_iter().cycle());
     pairs.map(|(command, request_id)| Write { request_id, command }).collect()
 }
@@ -177,7 +179,7 @@ pub fn snapshots() -> Target {
             let key = Bytes::copy_from_slice(&[b'k', n]);
             let set = Set { key, condition: Condition::Always, ..set("k") };
             let id = RequestId { session: u128::from(n) + 1, sequence: 1 };
-            Write { request_id: Some(id), command: Command::Set(set) }
+            Write { request_id: Some(id.into()), command: Command::Set(set) }
         })
         .collect();
     many.extend(writes().into_iter().filter(|w| !matches!(w.command, Command::Flush)));

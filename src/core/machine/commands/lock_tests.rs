@@ -95,7 +95,7 @@ fn a_write_under_an_outdated_token_is_aborted() {
     let mut machine = machine();
     let first = token(&run(&mut machine, lock("k", "a", 100)));
     let fenced = |token, value| {
-        let watches = vec![Watch { key: "k".into(), version: Some(token) }];
+        let watches = vec![Watch::of("k".into(), Some(token))];
         let steps = vec![Step::Write(put("data", value))];
         Command::Transaction(Transaction { watches, steps })
     };
@@ -160,7 +160,7 @@ fn a_refusal_for_want_of_room_is_not_remembered() {
     }
     let id = RequestId { session: 7, sequence: 1 };
     let ask = |machine: &mut Machine, index: u64| {
-        let write = Write { request_id: Some(id), command: lock("k", "a", 100) };
+        let write = Write { request_id: Some(id.into()), command: lock("k", "a", 100) };
         let batch = Batch { stamp_ms: 0, touches: Vec::new(), writes: vec![write] };
         let mut replies = Vec::new();
         machine.apply(index, &batch, &mut replies);

@@ -2,7 +2,7 @@
 
 use crate::core::machine::{Due, Machine};
 use crate::types::limits::{TRANSACTION_REPLY_BYTES_MAX, TRANSACTION_WORK_BYTES_MAX};
-use crate::types::{Query, Refusal, Reply, Step, Transaction, Version};
+use crate::types::{Query, Refusal, Reply, Step, Transaction, Version, Watch};
 
 impl Machine {
     /// Step `i` gives version `version + i`. Refused as a whole, before anything is changed, if a
@@ -26,7 +26,7 @@ impl Machine {
         for (watch, at) in transaction.watches.iter().zip(0..) {
             let found = self.find_alive(&watch.key);
             let current = found.map(|id| Version(self.keyspace.get(id).version));
-            if current != watch.version {
+            if current != watch.version || self.came_and_went(watch) {
                 return Reply::Aborted { watch: at, current };
             }
         }
@@ -40,6 +40,13 @@ impl Machine {
         Reply::Transaction(
             steps.map(|(step, version)| self.step(step, version, &mut bytes)).collect(),
         )
+    }
+
+    /// Whether a key that must be absent may have been there since it was seen to be. Never false where
+    /// it was; other keys that share its bucket of removals make it true at times.
+    fn came_and_went(&self, watch: &Watch) -> bool {
+        let last = self.removals.last(self.keyspace.hash_of(&watch.key));
+        watch.version.is_none() && watch.since.is_some_and(|since| last > since.0)
     }
 
     /// Does one step, unless what it answers would make the replies larger than they may be: then
@@ -83,7 +90,7 @@ mod tests {
     use crate::core::machine_tests::config;
     use crate::core::slot::slot_of;
     use crate::types::limits::VALUE_BYTES_MAX;
-    use crate::types::{Answer, Command, Condition, CopyKey, Delete, Expiry, Increment, Watch};
+    use crate::types::{Answer, Command, Condition, CopyKey, Delete, Expiry, Increment};
 
     fn read(key: &'static str) -> Step {
         Step::Read(Query::Get { key: key.into() })
@@ -129,7 +136,7 @@ mod tests {
         let mut machine = machine();
         run(&mut machine, put("a", "1"));
         let seen = version(&machine, "a");
-        let watch = |key: &'static str, version| Watch { key: key.into(), version };
+        let watch = |key: &'static str, version| Watch::of(key.into(), version);
         let steps = || vec![Step::Write(put("b", "2"))];
         let watches = || vec![watch("b", None), watch("a", Some(seen))];
         run(&mut machine, put("a", "1"));

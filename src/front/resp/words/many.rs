@@ -51,7 +51,7 @@ pub fn mset_nx(
 ) -> Result<Plan, RespValue> {
     let steps = sets(command, args, context)?;
     let keys = steps.iter().filter_map(Step::key);
-    let watches = keys.map(|key| Watch { key: key.clone(), version: None }).collect();
+    let watches = keys.map(|key| Watch::of(key.clone(), None)).collect();
     let consistency = context.consistency;
     let multi = Multi { steps, atomic: true, watches, consistency };
     Ok(Plan::operation(Operation::Multi(multi), set_all))
