@@ -346,11 +346,11 @@ impl Config {
     }
 
     fn check_rest(&self, check: &mut Check) {
-        check.range("wal.flush_interval_ms", self.wal.flush_interval_ms, 1..=10_000);
-        check.range("wal.reserve_bytes", self.wal.reserve_bytes, 0..=1 << 40);
-        let (replicas, stores) = (self.wal.set_aside_replicas_max, self.wal.set_aside_stores_max);
-        check.range_usize("wal.set_aside_replicas_max", replicas, 1..=4096);
-        check.range_usize("wal.set_aside_stores_max", stores, 1..=64);
+        let wal = &self.wal;
+        check.range("wal.flush_interval_ms", wal.flush_interval_ms, 1..=10_000);
+        check.range("wal.reserve_bytes", wal.reserve_bytes, 0..=1 << 40);
+        check.range_usize("wal.set_aside_replicas_max", wal.set_aside_replicas_max, 1..=4096);
+        check.range_usize("wal.set_aside_stores_max", wal.set_aside_stores_max, 1..=64);
         check.range_usize("runtime.worker_threads", self.runtime.worker_threads, 0..=1024);
         check.range("shutdown.unready_ms", self.shutdown.unready_ms, 0..=60_000);
         check.range("shutdown.hand_over_ms", self.shutdown.hand_over_ms, 0..=60_000);
@@ -363,8 +363,7 @@ impl Config {
     /// What is allowed but probably not meant.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let own = self.advertised().peer;
-        let seeds = &self.cluster.seeds;
+        let (own, seeds) = (self.advertised().peer, &self.cluster.seeds);
         if !seeds.is_empty() && !seeds.contains(&own) {
             warnings.push(format!(
                 "cluster.seeds does not contain this node's own peer address {own}: it will only \
@@ -386,9 +385,8 @@ impl Config {
                 self.limits.value_bytes_max, self.cluster.shard_bytes_max
             ));
         }
-        if self.durability != Durability::WalAsync
-            && self.wal.flush_interval_ms != super::Wal::default().flush_interval_ms
-        {
+        let interval = super::Wal::default().flush_interval_ms;
+        if self.durability != Durability::WalAsync && self.wal.flush_interval_ms != interval {
             warnings.push("wal.flush_interval_ms counts only in durability wal-async".to_owned());
         }
         warnings

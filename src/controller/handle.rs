@@ -125,12 +125,8 @@ impl Standing {
 
     /// Nothing that goes on elsewhere changes it any more.
     pub(super) fn is_final(&self) -> bool {
-        match self {
-            Standing::StoreLost { .. } | Standing::Failed { .. } | Standing::Refused { .. } => true,
-            Standing::Forming { .. } | Standing::Joining { .. } | Standing::Registered { .. } => {
-                false
-            }
-        }
+        use Standing::{Failed, Refused, StoreLost};
+        matches!(self, StoreLost { .. } | Failed { .. } | Refused { .. })
     }
 }
 
@@ -161,6 +157,8 @@ pub(super) struct Inner {
     pub(super) hint: watch::Sender<Option<NodeId>>,
     /// Name of the cluster, once the founders are saved.
     pub(super) cluster_id: OnceLock<u128>,
+    /// Every seed was asked once who it is, since the cluster is known.
+    pub(super) greeted: watch::Sender<bool>,
     /// Nodes of other clusters that were told of.
     pub(super) foreign_told: LogLimit<NodeId>,
 }
@@ -195,6 +193,7 @@ impl Controller {
             rumour: watch::Sender::new((RoutingEpoch(0), settings.node)),
             hint: watch::Sender::new(None),
             cluster_id: OnceLock::new(),
+            greeted: watch::Sender::new(false),
             foreign_told: LogLimit::new(TELL_EVERY),
             settings,
         };

@@ -13,15 +13,13 @@ use crate::core::cluster::{ClusterCommand, ClusterReply, Form, RegisterNode};
 use crate::raft::cluster_machine::ClusterStateMachine;
 use crate::raft::replica::Replica;
 use crate::transport::FrameKind;
-use crate::types::clock::{Instant, now};
+use crate::types::clock::now;
 use crate::types::{Error, NodeId, Reason, ReplicaId};
 
 /// Longest a seed may take to answer a hello.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest one proposal of this node may take before it is logged and made again.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a node that its seeds cannot lead to its cluster looks for it by itself before it gives up.
-const ASTRAY: Duration = Duration::from_secs(5);
 /// Longest a look at something without a signal is put off.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
 
@@ -43,7 +41,8 @@ impl Backoff {
 impl Controller {
     /// Does the controller's work on this node until it is cancelled, then stops the replica.
     pub async fn run(self) {
-        let work = async {
+        // Boxed: every task that runs it would carry its size on its stack.
+        let work = Box::pin(async {
             tokio::join!(
                 self.keep_formation(),
                 self.keep_formed(),
@@ -54,7 +53,7 @@ impl Controller {
                 self.tell_ignored(),
                 self.keep_alarms(),
             )
-        };
+        });
         self.inner.cancel.run_until_cancelled(work).await;
         if let Some(replica) = self.inner.replica.send_replace(None) {
             replica.shutdown().await;
@@ -190,23 +189,18 @@ impl Controller {
     async fn greet_seeds(&self) {
         self.inner.formation.lock().begin_round();
         let mut backoff = Backoff::default();
-        let mut astray: Option<Instant> = None;
         loop {
             self.ask_seeds().await;
+            if let Some(error) = self.inner.formation.lock().astray()
+                // One that found its cluster while a seed kept silent may stay.
+                && !self.inner.standing.borrow().is_registered()
+            {
+                tracing::error!(%error, "this node can never join its cluster");
+                return self.stand(Standing::Refused { problem: error.to_string() });
+            }
+            self.inner.greeted.send_replace(true);
             if self.inner.formation.lock().unanswered().is_empty() {
                 return;
-            }
-            // A node that finds its cluster without its seeds may stay.
-            let error = self.inner.formation.lock().astray();
-            let error = error.filter(|_| !self.inner.standing.borrow().is_registered());
-            match (error, astray) {
-                (None, _) => astray = None,
-                (Some(_), None) => astray = Some(now()),
-                (Some(error), Some(since)) if now() >= since + ASTRAY => {
-                    tracing::error!(%error, "this node can never join its cluster");
-                    return self.stand(Standing::Refused { problem: error.to_string() });
-                }
-                (Some(_), Some(_)) => {}
             }
             sleep(backoff.next()).await;
         }
@@ -329,6 +323,12 @@ impl Controller {
         let mut standing = self.standing();
         let known = |standing: &Standing| matches!(standing, Standing::Joining { .. });
         if standing.wait_for(known).await.is_err() {
+            return;
+        }
+        // Every seed was asked first: a node that was given those of another cluster is refused before
+        // it takes part anywhere.
+        let mut greeted = self.inner.greeted.subscribe();
+        if greeted.wait_for(|greeted| *greeted).await.is_err() {
             return;
         }
         let command = ClusterCommand::RegisterNode(RegisterNode {

@@ -33,9 +33,11 @@ impl Slots {
                 let targets = transaction.steps.iter().filter_map(Step::target);
                 Self::from_slots(watched.chain(keys).chain(targets).map(|key| slot_of(key)))
             }
-            other => Self::from_slots(
-                other.key().into_iter().chain(other.target()).map(|key| slot_of(key)),
-            ),
+            other => match (other.key(), other.target()) {
+                (None, _) => Slots::All,
+                (Some(key), None) => Slots::One(slot_of(key)),
+                (Some(key), Some(to)) => Self::from_slots([slot_of(key), slot_of(to)].into_iter()),
+            },
         }
     }
 

@@ -86,7 +86,11 @@ impl Dialer {
             Err(_) => return (false, format!("connecting to {address} timed out")),
         };
         link.up();
-        tracing::info!(peer = %link.peer(), address, "connected to peer");
+        match link.peer() {
+            // For one question, asked again until it is answered.
+            NodeId(0) => tracing::debug!(address, "connected to a seed"),
+            peer => tracing::info!(%peer, address, "connected to peer"),
+        }
         loop {
             match answers.message().await {
                 Ok(Some(message)) => {

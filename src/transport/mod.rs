@@ -181,4 +181,6 @@ pub(crate) fn other_cluster(who: &str, theirs: u128, ours: u128) -> String {
 #[cfg(test)]
 mod sim_tests;
 #[cfg(test)]
+mod tonic_cluster_tests;
+#[cfg(test)]
 mod tonic_tests;

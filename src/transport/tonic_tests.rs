@@ -32,7 +32,7 @@ const G: GroupId = GroupId(7);
 /// A handler made of a function.
 struct Serve<F>(F);
 
-type Handled = BoxFuture<'static, Result<Bytes, Refusal>>;
+pub(super) type Handled = BoxFuture<'static, Result<Bytes, Refusal>>;
 
 impl<F: Fn(NodeId, FrameKind, Bytes) -> Handled + Send + Sync + 'static> Handler for Serve<F> {
     fn handle(&self, from: NodeId, group: GroupId, kind: FrameKind, payload: Bytes) -> Handled {
@@ -45,8 +45,8 @@ fn echo() -> Arc<dyn Handler> {
     Arc::new(Serve(|_, _, payload| async move { Ok(payload) }.boxed()))
 }
 
-struct Node {
-    address: SocketAddr,
+pub(super) struct Node {
+    pub(super) address: SocketAddr,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
     task: JoinHandle<Option<()>>,
@@ -61,28 +61,34 @@ async fn node_with(address: &str, handler: Arc<dyn Handler>, options: PeerOption
     Node { address, metrics, cancel, task }
 }
 
-async fn node(handler: Arc<dyn Handler>) -> Node {
+pub(super) async fn node(handler: Arc<dyn Handler>) -> Node {
     node_with("127.0.0.1:0", handler, PeerOptions::default()).await
 }
 
-fn transport_to(address: SocketAddr, options: PeerOptions) -> (Arc<TonicTransport>, Arc<Metrics>) {
+pub(super) fn transport_to(
+    address: SocketAddr,
+    options: PeerOptions,
+) -> (Arc<TonicTransport>, Arc<Metrics>) {
     let metrics = Metrics::new();
     let transport = TonicTransport::new(A, Arc::clone(&metrics), options);
     transport.set_address(B, &address.to_string());
     (transport, metrics)
 }
 
-fn soon() -> Instant {
+pub(super) fn soon() -> Instant {
     now() + Duration::from_secs(10)
 }
 
-fn call(transport: &TonicTransport, text: impl Into<Bytes>) -> BoxFuture<'static, Answer> {
+pub(super) fn call(
+    transport: &TonicTransport,
+    text: impl Into<Bytes>,
+) -> BoxFuture<'static, Answer> {
     transport.call(B, G, FrameKind::Forward, text.into(), soon())
 }
 
-type Answer = Result<Bytes, Error>;
+pub(super) type Answer = Result<Bytes, Error>;
 
-fn detail(answer: Answer) -> String {
+pub(super) fn detail(answer: Answer) -> String {
     match answer.unwrap_err() {
         Error::Unreachable { detail, .. } => format!("unreachable: {detail}"),
         Error::NoAnswer { detail, .. } => format!("no answer: {detail}"),
@@ -407,57 +413,6 @@ async fn an_address_answers_before_its_node_is_known() {
     }
     let answer = transport.call(B, G, FrameKind::Vote, Bytes::new(), soon()).await;
     assert_eq!(detail(answer), "unreachable: no address is known");
-}
-
-/// A handler of a node that belongs to a cluster, or will.
-struct Member(AtomicUsize);
-
-impl Handler for Member {
-    fn cluster_id(&self) -> u128 {
-        self.0.load(Ordering::SeqCst) as u128
-    }
-
-    fn handle(&self, _: NodeId, _: GroupId, _: FrameKind, payload: Bytes) -> Handled {
-        async move { Ok(payload) }.boxed()
-    }
-}
-
-#[tokio::test]
-async fn a_peer_of_another_cluster_is_refused_by_name_on_both_sides() {
-    let member = Arc::new(Member(AtomicUsize::new(0)));
-    let node = node(Arc::clone(&member) as Arc<dyn Handler>).await;
-    let name = |cluster: u8| format!("{cluster:032x}");
-    let transport = || transport_to(node.address, PeerOptions::default()).0;
-    // It was connected before either knew a cluster.
-    let early = transport();
-    assert_eq!(call(&early, "x").await.unwrap(), "x");
-    member.0.store(7, Ordering::SeqCst);
-    let text = detail(call(&early, "x").await);
-    assert!(text.starts_with("refused: n1 does not name its cluster"), "{text}");
-    // From the time on when it knows its cluster, the other one hears of it.
-    early.set_cluster(7);
-    while call(&early, "x").await.is_err() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    // One that belongs elsewhere sees it when it connects.
-    let foreign = transport();
-    foreign.set_cluster(8);
-    let text = loop {
-        let text = detail(call(&foreign, "x").await);
-        if text.contains("belongs to") {
-            break text;
-        }
-    };
-    assert!(text.starts_with("unreachable: n2 at ") && text.contains(&name(7)), "{text}");
-    assert!(text.ends_with(&format!("this node to {}", name(8))), "{text}");
-    // It may ask who is there.
-    let address = node.address.to_string();
-    let hello = Bytes::from_static(b"hello");
-    let answer = foreign.call_address(&address, FrameKind::Hello, hello, soon()).await;
-    assert_eq!(answer.unwrap(), "hello");
-    let vote = foreign.call_address(&address, FrameKind::Vote, Bytes::new(), soon()).await;
-    let text = detail(vote);
-    assert!(text.starts_with(&format!("refused: n1 belongs to cluster {}", name(8))), "{text}");
 }
 
 #[tokio::test]

@@ -271,7 +271,7 @@ fn elsewhere(silent: u64) -> Arc<Peers> {
 #[tokio::test(start_paused = true)]
 async fn a_node_whose_seeds_all_belong_to_another_cluster_is_refused() {
     let controller = controller(elsewhere(9), true);
-    let (mut standing, began) = (controller.standing(), now());
+    let mut standing = controller.standing();
     let cancel = controller.inner.cancel.clone();
     let running = task::spawn("controller", controller.clone().run());
     let refused = |standing: &Standing| match standing {
@@ -281,7 +281,6 @@ async fn a_node_whose_seeds_all_belong_to_another_cluster_is_refused() {
     let found = standing.wait_for(|standing| refused(standing).is_some());
     let found = tokio::time::timeout(Duration::from_secs(20), found).await;
     let problem = refused(&found.expect("refused in time").unwrap()).unwrap();
-    assert!(now() - began >= Duration::from_secs(5), "it might have found its cluster otherwise");
     let other = Founders::of(vec![Founder { node: NodeId(1), store_id: 4 }]).unwrap();
     for named in [founders().cluster_id(), other.cluster_id()] {
         assert!(problem.contains(&format!("{named:032x}")), "{problem}");
