@@ -171,6 +171,7 @@ fn reasons() -> Vec<Reason> {
         Reason::NotLeader { group, leader: Some(NodeId(1)) },
         Reason::NotOwner { epoch: RoutingEpoch(1) },
         Reason::NoLeader { group },
+        Reason::NoQuorum { group, silent_ms: 2_000 },
         Reason::NotReady,
         Reason::ResourceExhausted { what: "x", limit: 1 },
         Reason::Stopping,

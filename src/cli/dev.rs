@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::ValueEnum;
 use raftcache::config::dev::DevOptions;
-use raftcache::config::{Config, Durability, Log};
+use raftcache::config::{Config, Durability, Log, Runtime};
 use raftcache::types::limits;
 
 use super::{signals, wiring};
@@ -97,7 +97,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     raftcache::telemetry::init(&log).context("cannot set up logging")?;
     raftcache::node::open_files::raise(&configs);
     announce(&configs, &options);
-    signals::run_until_signal(0, |cancel| wiring::dev(configs, cancel))?;
+    // All nodes are in this process.
+    signals::run_until_signal(&Runtime::default(), |cancel| wiring::dev(configs, cancel))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -131,8 +131,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     raftcache::node::open_files::raise(std::slice::from_ref(&loaded.config));
-    let threads = loaded.config.runtime.worker_threads;
-    signals::run_until_signal(threads, |cancel| wiring::serve(loaded.config, cancel))?;
+    let runtime = loaded.config.runtime.clone();
+    signals::run_until_signal(&runtime, |cancel| wiring::serve(loaded.config, cancel))?;
     Ok(ExitCode::SUCCESS)
 }
 

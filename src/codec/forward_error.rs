@@ -114,6 +114,7 @@ fn tag_of(reason: &Reason) -> u8 {
         Reason::CrossShard { .. } => 22,
         Reason::WrongKind => 23,
         Reason::OutdatedToken => 24,
+        Reason::NoQuorum { .. } => 25,
     }
 }
 
@@ -131,6 +132,10 @@ fn put_reason(out: &mut BytesMut, reason: &Reason) {
         }
         Reason::NotOwner { epoch } => wire::put_varint(out, epoch.0),
         Reason::NoLeader { group } => wire::put_varint(out, group.0.into()),
+        Reason::NoQuorum { group, silent_ms } => {
+            wire::put_varint(out, group.0.into());
+            wire::put_varint(out, *silent_ms);
+        }
         Reason::ResourceExhausted { what, limit } => {
             wire::put_bytes(out, what.as_bytes());
             wire::put_varint(out, *limit);
@@ -209,6 +214,10 @@ fn get_reason(input: &mut Bytes) -> Result<Reason, Error> {
         22 => Reason::CrossShard { shards: number()? },
         23 => Reason::WrongKind,
         24 => Reason::OutdatedToken,
+        25 => {
+            let group = get_group(input)?;
+            Reason::NoQuorum { group, silent_ms: wire::get_varint(input, WHAT)? }
+        }
         tag => return Err(Error::Tag { what: WHAT, tag: tag.into() }),
     })
 }

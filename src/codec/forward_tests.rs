@@ -51,6 +51,7 @@ fn reasons() -> Vec<Reason> {
         Reason::CrossShard { shards: 3 },
         Reason::WrongKind,
         Reason::OutdatedToken,
+        Reason::NoQuorum { group: GroupId::of_shard(shard), silent_ms: 2_000 },
     ]
 }
 

@@ -287,12 +287,24 @@ pub enum Redirect {
 }
 
 /// The threads of a node.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
     /// Threads that do the work, 0..=1024; 0 stands for one a core. Nodes that share a machine
     /// should share its cores. Default 0.
     pub worker_threads: usize,
+    /// Milliseconds without a task that runs after which the process counts as not alive,
+    /// 1000..=600000. Default 5000.
+    pub watchdog_stall_ms: u64,
+    /// Milliseconds after which such a process ends itself, at least `watchdog_stall_ms`, at most
+    /// 3600000; 0: never. Default 30000.
+    pub watchdog_abort_ms: u64,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Runtime { worker_threads: 0, watchdog_stall_ms: 5_000, watchdog_abort_ms: 30_000 }
+    }
 }
 
 impl Default for Shutdown {

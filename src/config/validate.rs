@@ -352,6 +352,11 @@ impl Config {
         check.range_usize("wal.set_aside_replicas_max", wal.set_aside_replicas_max, 1..=4096);
         check.range_usize("wal.set_aside_stores_max", wal.set_aside_stores_max, 1..=64);
         check.range_usize("runtime.worker_threads", self.runtime.worker_threads, 0..=1024);
+        let (stall, abort) = (self.runtime.watchdog_stall_ms, self.runtime.watchdog_abort_ms);
+        check.range("runtime.watchdog_stall_ms", stall, 1_000..=600_000);
+        if abort > 0 {
+            check.range("runtime.watchdog_abort_ms", abort, stall..=3_600_000);
+        }
         check.range("shutdown.unready_ms", self.shutdown.unready_ms, 0..=60_000);
         check.range("shutdown.hand_over_ms", self.shutdown.hand_over_ms, 0..=60_000);
         check.range("shutdown.drain_ms", self.shutdown.drain_ms, 0..=600_000);

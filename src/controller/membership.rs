@@ -371,34 +371,6 @@ impl Controller {
             }
         }
     }
-
-    fn superseded(&self, known: u64) -> String {
-        format!(
-            "the cluster has seen start {known} of node {} and its data directory, and this is start {}: \
-             it is an old copy, or its process runs twice. Never restore a data directory: give the \
-             node the newest one",
-            self.node().0,
-            self.inner.settings.incarnation
-        )
-    }
-
-    /// What a node waits for that cannot register.
-    fn no_controller(&self, error: &Error) -> String {
-        let formation = self.inner.formation.lock();
-        let foreign = formation.foreigners();
-        let silent: Vec<String> =
-            formation.unanswered().into_iter().map(|(_, seed)| seed).collect();
-        let silent: Vec<&String> =
-            silent.iter().filter(|seed| foreign.iter().all(|(known, ..)| known != *seed)).collect();
-        let mut text = format!("the controller's leader, to register this node ({error})");
-        if !silent.is_empty() {
-            text += &format!("; seeds {silent:?} do not answer");
-        }
-        for (seed, peer, cluster_id) in foreign {
-            text += &format!("; seed {seed} is {peer} of another cluster, {cluster_id:032x}");
-        }
-        text
-    }
 }
 
 fn joining(waiting_for: String) -> Standing {

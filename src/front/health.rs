@@ -20,7 +20,7 @@ use super::pb::cache_service_server::CacheServiceServer;
 use crate::service::Execute;
 
 /// How often a watch looks whether readiness changed.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Answers health checks from the node's readiness.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl<S: Execute> HealthGrpc<S> {
     }
 
     fn status(&self) -> ServingStatus {
-        if !self.cancel.is_cancelled() && self.service.status().ready {
+        if !self.cancel.is_cancelled() && self.service.is_ready() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing

@@ -83,6 +83,7 @@ pub fn router<S: Execute>(service: Arc<S>, limits: FrontLimits, metrics: &Arc<Me
         .route("/admin/alarms/ack", post(alarms::ack::<S>))
         .route("/admin/cluster/status", get(cluster_status::page::<S>))
         .route("/health", get(pages::health::<S>))
+        .route("/live", get(pages::health::<S>))
         .route("/ready", get(pages::ready::<S>))
         .route("/metrics", get(pages::metrics_text::<S>))
         .route("/status", get(pages::status::<S>))

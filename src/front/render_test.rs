@@ -11,6 +11,8 @@ fn replica(shard: u16, replica: u64, role: &str, term: u64, applied: u64) -> Rep
         replica: ReplicaId(replica),
         role: role.to_owned(),
         leader: Some(NodeId(1)),
+        has_quorum: true,
+        quorum_age_ms: Some(100),
         term,
         last_index: 120,
         committed_index: 120,
@@ -34,6 +36,8 @@ fn node(node: u64, ready: bool, replicas: Vec<ReplicaStatus>) -> NodeReport {
         not_ready_because: if ready { vec![] } else { vec!["replica s1 catches up".to_owned()] },
         warnings: Vec::new(),
         durability: "wal".to_owned(),
+        peers: 2,
+        peers_connected: 2,
         replicas,
     };
     NodeReport { node: NodeId(node), status: Some(status), error: None }

@@ -1,6 +1,7 @@
 //! What `GET /metrics` does: brings the gauges up to date and renders them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::{IntGaugeVec, TextEncoder};
@@ -41,6 +42,10 @@ impl Scrape {
         for gauges in shard_gauges(&metrics) {
             gauges.reset();
         }
+        metrics.shard_quorum_age.reset();
+        metrics.node_ready.set(i64::from(status.ready));
+        let connected = i64::try_from(status.peers_connected).unwrap_or(i64::MAX);
+        metrics.peers_connected.set(connected);
         metrics.evictions.reset();
         metrics.expirations.reset();
         for replica in &status.replicas {
@@ -62,9 +67,10 @@ fn refresh_cluster(metrics: &Metrics, table: &RoutingTable) {
     }
 }
 
-fn shard_gauges(metrics: &Metrics) -> [&IntGaugeVec; 7] {
+fn shard_gauges(metrics: &Metrics) -> [&IntGaugeVec; 8] {
     [
         &metrics.shard_leader,
+        &metrics.shard_has_quorum,
         &metrics.shard_term,
         &metrics.shard_applied,
         &metrics.shard_lag,
@@ -81,6 +87,7 @@ fn refresh(metrics: &Metrics, replica: &ReplicaStatus) {
     };
     let values = [
         u64::from(replica.role == "leader"),
+        u64::from(replica.has_quorum),
         replica.term,
         replica.applied_index,
         replica.last_index.saturating_sub(replica.applied_index),
@@ -91,6 +98,10 @@ fn refresh(metrics: &Metrics, replica: &ReplicaStatus) {
     for (gauges, value) in shard_gauges(metrics).into_iter().zip(values) {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         gauges.with_label_values(&[&shard]).set(value);
+    }
+    if let Some(age_ms) = replica.quorum_age_ms {
+        let age = Duration::from_millis(age_ms).as_secs_f64();
+        metrics.shard_quorum_age.with_label_values(&[&shard]).set(age);
     }
     if replica.group.shard().is_some() {
         metrics.evictions.with_label_values(&[&shard]).inc_by(replica.evictions);

@@ -22,6 +22,7 @@ pub fn code(reason: &Reason) -> Code {
         Reason::NotLeader { .. }
         | Reason::NotOwner { .. }
         | Reason::NoLeader { .. }
+        | Reason::NoQuorum { .. }
         | Reason::NotReady
         | Reason::Stopping
         | Reason::StorageFailed { .. }

@@ -15,7 +15,7 @@ use super::environment::Environment;
 use super::handler::PeerHandler;
 use super::host::Host;
 use super::host_roles::ControlHost;
-use super::{host_lost, leftovers, storage_guard};
+use super::{host_lost, leftovers, quorum_guard, storage_guard};
 use crate::controller::{Controller, ControllerSettings, Driver, ReplicaHost};
 use crate::core::cluster::alarms::{AckAlarms, Alarm};
 use crate::core::table::NodeInfo;
@@ -102,6 +102,14 @@ impl StatusSource for Status {
         reasons
     }
 
+    fn out_of_reach(&self) -> std::collections::BTreeSet<crate::types::GroupId> {
+        self.host.out_of_reach()
+    }
+
+    fn peers(&self) -> (usize, usize) {
+        self.host.peers()
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.host.warnings();
         warnings.extend(self.controller.ignored_settings());
@@ -146,6 +154,7 @@ pub struct Node {
     driver: JoinHandle<Option<()>>,
     storage_guard: JoinHandle<Option<()>>,
     lost_replicas: JoinHandle<Option<()>>,
+    quorum_guard: JoinHandle<Option<()>>,
     controller_task: JoinHandle<Option<()>>,
 }
 
@@ -198,6 +207,8 @@ impl Node {
         let storage_guard = task::spawn("storage guard", guard);
         let lost = host_lost::run(Arc::clone(&host), driver_cancel.clone());
         let lost_replicas = task::spawn("lost replicas", lost);
+        let guard = quorum_guard::run(Arc::clone(&host), driver_cancel.clone());
+        let quorum_guard = task::spawn("quorum guard", guard);
         task::spawn(
             "epochs",
             watch_epochs(epoch_seen.subscribe(), controller.clone(), cancel.clone()),
@@ -215,6 +226,7 @@ impl Node {
             driver,
             storage_guard,
             lost_replicas,
+            quorum_guard,
             controller_task,
         })
     }
@@ -278,6 +290,7 @@ impl Node {
         let _ = self.driver.await;
         let _ = self.storage_guard.await;
         let _ = self.lost_replicas.await;
+        let _ = self.quorum_guard.await;
         self.service.shutdown().await;
         self.host.stop_all(true).await;
         self.cancel.cancel();
@@ -342,6 +355,7 @@ async fn make_host(
         lost: parking_lot::Mutex::default(),
         shortened,
         noted: Arc::new(parking_lot::Mutex::new(noted)),
+        away: parking_lot::Mutex::default(),
         table: std::sync::OnceLock::new(),
         standing: std::sync::OnceLock::new(),
     })

@@ -26,7 +26,7 @@ use crate::storage::shortened_replicas::ShortenedReplicas;
 use crate::storage::snapshot_files::SnapshotFiles;
 use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
-use crate::types::clock::SharedClock;
+use crate::types::clock::{Instant, SharedClock};
 use crate::types::metrics::Metrics;
 use crate::types::{Error, LogKey, NodeId, Reason, ShardId, Slot};
 
@@ -63,6 +63,9 @@ pub struct Host {
     pub(super) shortened: LostReplicas,
     /// Those of this node, on the disk. As for `started`: a plain lock on a blocking thread.
     pub(super) noted: Arc<Mutex<ShortenedReplicas>>,
+    /// Shards without a replica here of whose nodes no majority is connected, and since when. Held for
+    /// moments.
+    pub(super) away: Mutex<BTreeMap<ShardId, Instant>>,
     /// Set once, when the controller exists.
     pub(super) table: OnceLock<watch::Receiver<Arc<RoutingTable>>>,
     pub(super) standing: OnceLock<watch::Receiver<Standing>>,

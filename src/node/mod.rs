@@ -13,6 +13,7 @@ mod host_roles;
 mod host_status;
 mod leftovers;
 pub mod open_files;
+mod quorum_guard;
 pub mod serve;
 mod settings;
 mod storage_guard;

@@ -253,6 +253,7 @@ impl Batcher {
         let mut buffer = Vec::new();
         let mut idle = tokio::time::interval(Duration::from_secs(1));
         idle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut known = self.replica.watch_known();
         loop {
             let log_full = !self.replica.log_has_room();
             let in_flight_max = self.replica.settings().batches_in_flight;
@@ -277,7 +278,12 @@ impl Batcher {
                     self.backlog.extend(buffer.drain(..));
                 }
                 () = self.replica.log_shrunk(), if log_full => {}
-                _ = idle.tick() => self.touch_alone().await,
+                // It stays at its last value once the replica has stopped.
+                Ok(()) = known.changed() => self.refuse_without_quorum(),
+                _ = idle.tick() => {
+                    self.refuse_without_quorum();
+                    self.touch_alone().await;
+                }
             }
         }
     }

@@ -45,7 +45,10 @@ async fn a_cut_off_leader_serves_no_stale_read() {
     assert!(stale.is_err(), "a leader without a quorum answered {stale:?}");
     let write = old_group.write(vec![set("a", "3", Expiry::Never)], soon()).await.unwrap_err();
     // openraft stops calling itself leader once its lease is over; before, the write is proposed.
-    let honest = matches!(write.reason, Reason::NotLeader { .. } | Reason::DeadlineAfterPropose);
+    let honest = matches!(
+        write.reason,
+        Reason::NotLeader { .. } | Reason::NoQuorum { .. } | Reason::DeadlineAfterPropose
+    );
     assert!(honest, "INV-5: {write}");
     cluster.network.heal();
     cluster.wait_equal().await;

@@ -25,6 +25,7 @@ mod log_store;
 pub mod lost_replicas;
 pub mod machine;
 mod network;
+pub mod quorum;
 pub mod replica;
 pub mod runtime;
 pub mod settings;
@@ -42,6 +43,8 @@ mod group_tests;
 mod lease_tests;
 #[cfg(test)]
 mod overload_tests;
+#[cfg(test)]
+mod quorum_tests;
 #[cfg(test)]
 mod suite_tests;
 #[cfg(test)]

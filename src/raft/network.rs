@@ -31,6 +31,7 @@ use super::frame_codec::{
 use super::log_store::LogStore;
 use super::lost_replicas::{LostReplica, LostReplicas, WHAT_SHORTENED};
 use super::machine::StateMachine;
+use super::quorum::QuorumTracker;
 use super::settings::RaftSettings;
 use super::snapshot_send::send_snapshot;
 use super::state_store::{SnapshotData, SnapshotOf};
@@ -63,6 +64,8 @@ pub struct NetworkContext {
     start: Instant,
     /// Told of followers whose log is shorter than what they acknowledged.
     lost: LostReplicas,
+    /// Who was heard of, and when.
+    pub(super) quorum: Arc<QuorumTracker>,
     /// What each follower said last. Held for moments.
     heard: Arc<Mutex<BTreeMap<ReplicaId, Arc<Heard>>>>,
     /// Set once openraft runs.
@@ -116,6 +119,7 @@ impl NetworkContext {
             append_timeout: Duration::from_millis(settings.election_ms_min),
             start: now(),
             lost,
+            quorum: Arc::default(),
             heard: Arc::default(),
             metrics: Arc::default(),
         }
@@ -329,6 +333,7 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
         let bytes = self.call(FrameKind::Vote, encode(&request), option.soft_ttl()).await?;
+        self.context.quorum.voter(self.target);
         decode(&bytes, "vote response").map_err(|e| malformed(&e))
     }
 
@@ -342,6 +347,7 @@ impl<M: StateMachine> RaftNetworkV2<TypeConfig> for PeerNetwork<M> {
         }
         // An unreachable peer is an error, never a grant.
         let bytes = self.call(FrameKind::PreVote, encode(&request), option.soft_ttl()).await?;
+        self.context.quorum.voter(self.target);
         decode(&bytes, "pre-vote response").map_err(|e| malformed(&e))
     }
 

@@ -1,5 +1,6 @@
 //! One replica of one group: openraft, its log, its state machine, its frames.
 
+mod known;
 mod lead;
 mod observe;
 mod room;
@@ -8,7 +9,7 @@ mod shortened;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use openraft::Raft;
@@ -17,8 +18,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::known::Known;
+use self::known::watch_known;
 pub(super) use self::lead::WriteResult;
-use self::observe::watch_leader;
 pub use self::observe::{Leader, Progress};
 use self::room::Room;
 use super::builds::Builds;
@@ -111,7 +113,10 @@ struct Inner<M: StateMachine> {
     receiver: SnapshotReceiver<M>,
     context: NetworkContext,
     settings: RaftSettings,
-    leader: watch::Receiver<Option<Leader>>,
+    /// The leader and the quorum, as every report shows them.
+    known: watch::Receiver<Known>,
+    /// Term of openraft's own leadership, 0 if it has none: with a quorum or without.
+    leads_term: AtomicU64,
     /// What became of the snapshots built here.
     builds: Arc<Builds>,
     /// What a disk with little room asks of this replica.
@@ -168,7 +173,10 @@ impl<M: StateMachine> Replica<M> {
             .await
             .map_err(|fatal| StartError::Recovery(fatal.to_string()))?;
         context.set_metrics(raft.data_metrics());
-        let (leader_tx, leader) = watch::channel(None);
+        if let Some(until) = guard_until {
+            context.quorum.begins(until);
+        }
+        let (known_tx, known) = watch::channel(Known::default());
         let files = Arc::clone(&deps.files);
         let receiver =
             SnapshotReceiver::new((key, life), files, Arc::clone(&machine), log.clone(), storage);
@@ -183,7 +191,8 @@ impl<M: StateMachine> Replica<M> {
             receiver,
             context,
             settings: deps.settings,
-            leader,
+            known,
+            leads_term: AtomicU64::new(0),
             builds,
             room: Room::default(),
             guard_until,
@@ -196,16 +205,15 @@ impl<M: StateMachine> Replica<M> {
         let beat: Arc<dyn Beat> = inner.clone();
         deps.heartbeats.join(Arc::downgrade(&beat));
         let replica = Replica { inner };
-        replica.spawn_tasks(leader_tx);
+        replica.spawn_tasks(known_tx);
         Ok(replica)
     }
 
-    fn spawn_tasks(&self, leader_tx: watch::Sender<Option<Leader>>) {
+    fn spawn_tasks(&self, known: watch::Sender<Known>) {
         let inner = &self.inner;
-        let cancel = inner.cancel.clone();
-        let raft = inner.raft.clone();
+        let (this, cancel) = (Arc::downgrade(inner), inner.cancel.clone());
         inner.tasks.spawn(async move {
-            let watch = task::restarted("leader watch", || watch_leader(&raft, &leader_tx));
+            let watch = task::restarted("leader watch", || watch_known(&this, &known));
             cancel.run_until_cancelled(watch).await;
         });
         let (this, guard) = (Arc::downgrade(inner), inner.guard_until);
@@ -312,7 +320,8 @@ async fn open_log(
 
 impl<M: StateMachine> Beat for Inner<M> {
     fn leads(&self) -> bool {
-        self.leader.borrow().is_some_and(|l| l.replica == self.key.replica)
+        // Without a quorum as well: that is how it gets one again.
+        self.leads_term.load(Ordering::Acquire) > 0
     }
 
     fn beat(&self) -> BoxFuture<'_, ()> {

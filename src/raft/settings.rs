@@ -9,6 +9,11 @@ use super::leases::LeaseLimits;
 use crate::core::queue_delay::DelayLimits;
 use crate::types::limits;
 
+/// Beyond the longest election time-out: how long nobody may be heard of before there is no quorum.
+const NO_QUORUM_MARGIN: Duration = Duration::from_millis(500);
+/// When it makes sense to try again without a quorum: a node that restarts takes longer.
+pub(super) const NO_QUORUM_RETRY_AFTER: Duration = Duration::from_millis(1_000);
+
 /// What an operator may change (config section `raft`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RaftSettings {
@@ -71,6 +76,12 @@ impl RaftSettings {
     /// One full election time-out: how long a restarted replica neither votes nor campaigns.
     pub fn restart_guard(&self) -> Duration {
         Duration::from_millis(self.election_ms_max)
+    }
+
+    /// No majority heard of for so long is no quorum: an election would be over by then, or have made
+    /// the voters hear of each other.
+    pub fn no_quorum_after(&self) -> Duration {
+        Duration::from_millis(self.election_ms_max) + NO_QUORUM_MARGIN
     }
 
     /// Oldest quorum acknowledgement a lease read accepts: 0.75 of the lease.

@@ -150,6 +150,7 @@ impl ShardGroup {
         let key = self.inner.replica.key();
         match leader {
             Some(leader) if leader.replica == key.replica => Ok(()),
+            None if self.inner.replica.has_lost_quorum() => Err(self.inner.replica.no_quorum()),
             other => {
                 let leader = other.map(|l| l.node);
                 Err(Reason::NotLeader { group: key.group, leader }.into())
@@ -245,9 +246,10 @@ impl ShardGroup {
             Ok(_) => Ok(()),
             // The read changed nothing: whatever became of the tick, the read itself is rejected.
             Err(error) => Err(match error.reason {
-                Reason::NotLeader { .. } | Reason::ResourceExhausted { .. } | Reason::Stopping => {
-                    error
-                }
+                Reason::NotLeader { .. }
+                | Reason::NoQuorum { .. }
+                | Reason::ResourceExhausted { .. }
+                | Reason::Stopping => error,
                 reason => Reason::ReadFailed { detail: format!("expiry tick: {reason}") }.into(),
             }),
         }
@@ -277,6 +279,12 @@ impl ShardGroup {
     /// Node that leads the group, as believed here.
     pub fn leader(&self) -> Option<NodeId> {
         self.inner.replica.leader().map(|leader| leader.node)
+    }
+
+    /// What callers are told if no majority was heard of for so long that they should not wait for one.
+    pub fn lost_quorum(&self) -> Option<Error> {
+        let replica = &self.inner.replica;
+        replica.has_lost_quorum().then(|| replica.no_quorum())
     }
 
     /// Waits until the leading node, as believed here, is not `seen` any more.

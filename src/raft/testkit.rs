@@ -153,6 +153,10 @@ impl Transport for WiredTransport {
         .boxed()
     }
 
+    fn is_connected(&self, peer: NodeId) -> bool {
+        self.inner.is_connected(peer)
+    }
+
     fn set_address(&self, peer: NodeId, address: &str) {
         self.inner.set_address(peer, address);
     }

@@ -191,6 +191,11 @@ pub trait Execute: Send + Sync + 'static {
     /// What this node knows of itself and the cluster.
     fn status(&self) -> NodeStatus;
 
+    /// True if the node serves requests for every shard; what `status` says, for less.
+    fn is_ready(&self) -> bool {
+        self.status().ready
+    }
+
     /// The routing table this node holds.
     fn table(&self) -> std::sync::Arc<RoutingTable>;
 
@@ -210,6 +215,18 @@ pub trait Execute: Send + Sync + 'static {
         let _ = (which, deadline);
         std::future::ready(Err(Reason::NotReady.into()))
     }
+
+    /// False if no majority of the shard's replicas was heard of for too long.
+    fn has_quorum(&self, shard: ShardId) -> bool {
+        let _ = shard;
+        true
+    }
+
+    /// False if the other node cannot be reached now.
+    fn is_connected(&self, node: NodeId) -> bool {
+        let _ = node;
+        true
+    }
 }
 
 /// What a node knows; the JSON of `/status` and `raftcache status --json`.
@@ -219,7 +236,7 @@ pub struct NodeStatus {
     pub node: NodeId,
     /// Version of the software.
     pub version: String,
-    /// Serves requests: the cluster has formed, every local replica runs, not stopping.
+    /// Serves requests for every shard, by its own leader or by forwarding to one that has a quorum.
     pub ready: bool,
     /// Why it is not ready, empty if it is.
     pub not_ready_because: Vec<String>,
@@ -229,6 +246,12 @@ pub struct NodeStatus {
     /// Durability of the shards, as `durability` of the configuration names it; empty if unknown.
     #[serde(default)]
     pub durability: String,
+    /// Other nodes of the cluster, and how many of them are connected.
+    #[serde(default)]
+    pub peers: usize,
+    /// See `peers`.
+    #[serde(default)]
+    pub peers_connected: usize,
     /// Replicas running here.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -240,10 +263,16 @@ pub struct ReplicaStatus {
     pub group: GroupId,
     /// Its id.
     pub replica: ReplicaId,
-    /// "leader", "follower", "candidate", "learner" or "stopped".
+    /// "leader", "follower", "candidate", "learner" or "stopped". One without a quorum is no leader.
     pub role: String,
-    /// Node that leads the group, if known.
+    /// Node that leads the group, if known. None without a quorum.
     pub leader: Option<NodeId>,
+    /// A majority of the group was heard of lately.
+    #[serde(default)]
+    pub has_quorum: bool,
+    /// Milliseconds since then; none if it never was.
+    #[serde(default)]
+    pub quorum_age_ms: Option<u64>,
     /// Raft term.
     pub term: u64,
     /// Last log index.

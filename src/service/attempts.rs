@@ -10,6 +10,9 @@ use crate::types::{Error, GroupId, NodeId, Outcome, Reason, ShardId};
 const HINTS_IN_A_ROW_MAX: u32 = 2;
 /// Answers in a row that the disk failed, after which it is told: by then every replica was asked.
 const DISKS_IN_A_ROW_MAX: u32 = 6;
+/// Answers in a row that a replica has no quorum, after which it is told. With the pauses between them
+/// half a second: one that is cut off alone, or was late to hear of an election, is not the last word.
+const NO_QUORUMS_IN_A_ROW_MAX: u32 = 9;
 /// When to try again then: the nodes look at their disks about once a second.
 const DISK_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// First pause of the back-off, milliseconds; it doubles.
@@ -39,6 +42,7 @@ pub(super) struct Attempts {
     last: Option<Error>,
     hints_in_a_row: u32,
     disks_in_a_row: u32,
+    no_quorums_in_a_row: u32,
     pauses: u32,
 }
 
@@ -61,6 +65,7 @@ impl Attempts {
             last: None,
             hints_in_a_row: 0,
             disks_in_a_row: 0,
+            no_quorums_in_a_row: 0,
             pauses: 0,
         }
     }
@@ -84,6 +89,12 @@ impl Attempts {
             Reason::StorageFailed { .. } => self.disks_in_a_row + 1,
             _ => 0,
         };
+        self.no_quorums_in_a_row = match error.reason {
+            Reason::NoQuorum { .. } => self.no_quorums_in_a_row + 1,
+            // A node that cannot be reached says nothing against it.
+            Reason::NoLeader { .. } => self.no_quorums_in_a_row,
+            _ => 0,
+        };
         let next = match &error.reason {
             Reason::NotLeader { leader: Some(leader), .. }
                 if self.hints_in_a_row < HINTS_IN_A_ROW_MAX =>
@@ -105,9 +116,16 @@ impl Attempts {
             Reason::StorageFailed { .. } => {
                 Next::Answer(self.sealed(error.clone().retry_after(DISK_RETRY_AFTER)))
             }
+            // Nobody should wait for a majority that is gone, unless an earlier attempt must still be
+            // settled.
+            Reason::NoQuorum { .. } if self.unknown.is_some() => Next::Pause,
+            Reason::NoQuorum { .. } if self.no_quorums_in_a_row < NO_QUORUMS_IN_A_ROW_MAX => {
+                Next::Pause
+            }
             // A limit is told at once (INV-8), unless an earlier attempt must still be settled.
             Reason::ResourceExhausted { .. } if self.unknown.is_some() => Next::Pause,
-            Reason::Lost { .. }
+            Reason::NoQuorum { .. }
+            | Reason::Lost { .. }
             | Reason::DeadlineAfterPropose
             | Reason::ResourceExhausted { .. }
             | Reason::TooStale { .. }
@@ -123,6 +141,17 @@ impl Attempts {
             | Reason::WrongKind
             | Reason::OutdatedToken
             | Reason::Internal { .. } => Next::Answer(self.sealed(error.clone())),
+        };
+        self.last = Some(error);
+        next
+    }
+
+    /// The replica here has no quorum, and no other one can be asked: this is told at once, unless an
+    /// earlier attempt must still be settled.
+    pub(super) fn cut_off(&mut self, error: Error) -> Next {
+        let next = match self.unknown {
+            Some(_) => Next::Pause,
+            None => Next::Answer(error.clone()),
         };
         self.last = Some(error);
         next
@@ -162,6 +191,7 @@ impl Attempts {
                 Reason::NoLeader { group: GroupId::of_shard(shard) }.into()
             }
             Reason::NotOwner { .. }
+            | Reason::NoQuorum { .. }
             | Reason::NotReady
             | Reason::Stopping
             | Reason::StorageFailed { .. }
@@ -221,6 +251,7 @@ mod tests {
             Reason::CrossShard { shards: 2 },
             Reason::WrongKind,
             Reason::OutdatedToken,
+            Reason::NoQuorum { group: GroupId::of_shard(shard), silent_ms: 2_000 },
         ]
     }
 
@@ -229,7 +260,7 @@ mod tests {
         /// attempt ended `Unknown`; of a read it is always `Rejected`.
         #[test]
         fn the_final_outcome_is_that_of_the_worst_attempt(
-            picks in proptest::collection::vec(0..25usize, 1..12),
+            picks in proptest::collection::vec(0..26usize, 1..12),
             write in any::<bool>(),
             has_id in any::<bool>(),
         ) {
@@ -268,6 +299,41 @@ mod tests {
         assert_eq!(error.reason.name(), "storage_failed");
         assert_eq!(error.retry_after, Some(DISK_RETRY_AFTER));
         assert_eq!(error.outcome(), Outcome::Rejected);
+    }
+
+    #[test]
+    fn a_lost_quorum_is_told_when_every_replica_that_is_reached_says_so() {
+        let group = GroupId::of_shard(ShardId(1));
+        let none = || Error::from(Reason::NoQuorum { group, silent_ms: 2_000 });
+        let mut attempts = Attempts::of_write(true);
+        let mut waited_ms = 0;
+        for _ in 1..NO_QUORUMS_IN_A_ROW_MAX {
+            assert_eq!(attempts.failed(none()), Next::Pause);
+            waited_ms += attempts.pause_ms();
+            assert_eq!(
+                attempts.failed(Reason::NoLeader { group }.into()),
+                Next::Pause,
+                "it is down"
+            );
+        }
+        assert!((300..=600).contains(&waited_ms), "{waited_ms} ms");
+        // An election is under way at one of them: that is waited for.
+        let election = Reason::NotLeader { group, leader: None };
+        assert_eq!(attempts.failed(election.into()), Next::Pause);
+        for _ in 1..NO_QUORUMS_IN_A_ROW_MAX {
+            assert_eq!(attempts.failed(none()), Next::Pause);
+        }
+        assert_eq!(attempts.failed(none()), Next::Answer(none()));
+        // Nobody else can be asked: at once.
+        assert_eq!(Attempts::of_write(true).cut_off(none()), Next::Answer(none()));
+        // What may have been proposed is settled later, or `Unknown` at the deadline (INV-5).
+        let mut attempts = Attempts::of_write(true);
+        attempts.failed(Reason::Lost { detail: "d".to_owned() }.into());
+        assert_eq!(attempts.cut_off(none()), Next::Pause);
+        for _ in 0..20 {
+            assert_eq!(attempts.failed(none()), Next::Pause);
+        }
+        assert_eq!(attempts.expired(Some(ShardId(1))).outcome(), Outcome::Unknown);
     }
 
     #[test]

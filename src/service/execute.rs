@@ -90,7 +90,8 @@ impl<G: LocalGroup> Service<G> {
     /// Puts the parts together. Must be called within a runtime only once something is executed.
     pub fn new(parts: Parts<G>) -> Self {
         let Parts { node, options, registry, transport, table, epoch_seen, metrics, .. } = parts;
-        let router = Arc::new(Router::new(node, registry, table.clone(), epoch_seen));
+        let wire = Arc::clone(&transport);
+        let router = Arc::new(Router::new(node, registry, wire, table.clone(), epoch_seen));
         let learner = Arc::clone(&router);
         let forwarder = Forwarder::new(Links {
             node,
@@ -140,9 +141,11 @@ impl<G: LocalGroup> Execute for Service<G> {
 
     fn status(&self) -> NodeStatus {
         let inner = &self.inner;
-        let (registry, stopping) = (inner.router.registry(), inner.admission.is_stopping());
-        let table = inner.router.table();
-        status::assemble(inner.node, &table, registry, stopping, inner.status.as_ref())
+        status::assemble(inner.node, inner.not_ready_because(), inner.status.as_ref())
+    }
+
+    fn is_ready(&self) -> bool {
+        self.inner.not_ready_because().is_empty()
     }
 
     fn table(&self) -> Arc<RoutingTable> {
@@ -156,9 +159,27 @@ impl<G: LocalGroup> Execute for Service<G> {
     async fn acknowledge(&self, which: AckAlarms, deadline: Instant) -> Result<Vec<Alarm>, Error> {
         self.inner.alarms.acknowledge(which, deadline).await
     }
+
+    fn has_quorum(&self, shard: ShardId) -> bool {
+        let group = GroupId::of_shard(shard);
+        match self.inner.router.registry().get(group) {
+            Some(local) => local.lost_quorum().is_none(),
+            None => !self.inner.status.out_of_reach().contains(&group),
+        }
+    }
+
+    fn is_connected(&self, node: NodeId) -> bool {
+        self.inner.router.is_connected(node)
+    }
 }
 
 impl<G: LocalGroup> Inner<G> {
+    fn not_ready_because(&self) -> Vec<String> {
+        let (registry, stopping) = (self.router.registry(), self.admission.is_stopping());
+        let table = self.router.table();
+        status::not_ready_because(self.node, &table, registry, stopping, self.status.as_ref())
+    }
+
     async fn execute(&self, mut request: Request) -> Result<Response, Error> {
         let (weight, bytes) = (request.operation.weight(), request.operation.bytes());
         let _permit = self.admission.admit_arrived(weight, bytes, request.arrived)?;

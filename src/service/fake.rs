@@ -41,6 +41,8 @@ pub(super) enum Fault {
 #[derive(Debug)]
 pub(super) struct FakeShard {
     pub(super) leader: watch::Sender<Option<NodeId>>,
+    /// Nodes whose replica heard of no majority for too long.
+    pub(super) lost: watch::Sender<Vec<NodeId>>,
     pub(super) state: Mutex<State>,
 }
 
@@ -102,6 +104,9 @@ impl LocalGroup for FakeGroup {
     async fn write(&self, writes: Vec<Write>, deadline: Instant) -> Result<Vec<Reply>, Error> {
         // One turn of the executor: real proposals never answer at once, so callers pile up.
         tokio::task::yield_now().await;
+        if let Some(error) = self.lost_quorum() {
+            return Err(error);
+        }
         if *self.shard.leader.borrow() != Some(self.node) {
             return Err(self.shard.not_leader());
         }
@@ -188,13 +193,31 @@ impl LocalGroup for FakeGroup {
         }
     }
 
+    fn lost_quorum(&self) -> Option<Error> {
+        let reason = Reason::NoQuorum { group: GROUP, silent_ms: 2_000 };
+        self.shard.lost.borrow().contains(&self.node).then(|| reason.into())
+    }
+
     fn leader(&self) -> Option<NodeId> {
+        if self.lost_quorum().is_some() {
+            return None;
+        }
         *self.shard.leader.borrow()
     }
 
     async fn leader_changed(&self, seen: Option<NodeId>) -> Option<NodeId> {
-        let mut leaders = self.shard.leader.subscribe();
-        *leaders.wait_for(|leader| *leader != seen).await.expect("the shard lives")
+        let (mut leaders, mut lost) = (self.shard.leader.subscribe(), self.shard.lost.subscribe());
+        loop {
+            let known = self.leader();
+            if known != seen {
+                return known;
+            }
+            tokio::select! {
+                biased;
+                changed = leaders.changed() => changed.expect("the shard lives"),
+                changed = lost.changed() => changed.expect("the shard lives"),
+            }
+        }
     }
 }
 
@@ -257,7 +280,11 @@ impl Cluster {
     ) -> Self {
         let leader = watch::Sender::new(leader.map(NodeId));
         let mut cluster = Cluster {
-            shard: Arc::new(FakeShard { leader, state: Mutex::default() }),
+            shard: Arc::new(FakeShard {
+                leader,
+                lost: watch::Sender::new(Vec::new()),
+                state: Mutex::default(),
+            }),
             net: Arc::default(),
             nodes: BTreeMap::new(),
             metrics: BTreeMap::new(),
@@ -303,6 +330,11 @@ impl Cluster {
 
     pub(super) fn lead(&self, leader: Option<u64>) {
         self.shard.leader.send_replace(leader.map(NodeId));
+    }
+
+    /// Replicas of these nodes heard of no majority for too long.
+    pub(super) fn lose_quorum(&self, nodes: &[u64]) {
+        self.shard.lost.send_replace(nodes.iter().map(|node| NodeId(*node)).collect());
     }
 
     pub(super) fn fault(&self, fault: Fault) {

@@ -101,6 +101,10 @@ impl Transport for FakeTransport {
         })
     }
 
+    fn is_connected(&self, peer: NodeId) -> bool {
+        !self.net.down.lock().contains(&peer) && self.net.services.lock().contains_key(&peer)
+    }
+
     fn set_address(&self, _peer: NodeId, _address: &str) {}
 
     fn call_address(

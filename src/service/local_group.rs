@@ -32,7 +32,13 @@ pub trait LocalGroup: Clone + Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Leased, Error>> + Send;
 
-    /// Node that leads the group, as believed here.
+    /// What callers are told if no majority of the group was heard of here for so long that they
+    /// should not wait for one; nothing was proposed.
+    fn lost_quorum(&self) -> Option<Error> {
+        None
+    }
+
+    /// Node that leads the group, as believed here; none that has no quorum.
     fn leader(&self) -> Option<NodeId>;
 
     /// Waits until the leading node, as believed here, is not `seen` any more.
@@ -55,6 +61,10 @@ impl LocalGroup for ShardGroup {
 
     async fn get_or_lease(&self, ask: &GetOrLease, deadline: Instant) -> Result<Leased, Error> {
         ShardGroup::get_or_lease(self, ask, deadline).await
+    }
+
+    fn lost_quorum(&self) -> Option<Error> {
+        ShardGroup::lost_quorum(self)
     }
 
     fn leader(&self) -> Option<NodeId> {

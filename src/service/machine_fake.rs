@@ -126,6 +126,10 @@ impl Transport for Wire {
         })
     }
 
+    fn is_connected(&self, _peer: NodeId) -> bool {
+        true
+    }
+
     fn set_address(&self, _peer: NodeId, _address: &str) {}
 
     fn call_address(

@@ -47,6 +47,8 @@ mod machine_fake;
 #[cfg(test)]
 mod multi_tests;
 #[cfg(test)]
+mod quorum_tests;
+#[cfg(test)]
 mod random_tests;
 #[cfg(test)]
 mod tests;

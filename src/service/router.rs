@@ -12,6 +12,7 @@ use super::local_group::LocalGroup;
 use super::registry::Registry;
 use super::unit::Route;
 use crate::core::table::RoutingTable;
+use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, now};
 use crate::types::{GroupId, NodeId, RoutingEpoch, ShardId};
 
@@ -23,6 +24,8 @@ const LEADERLESS_MS_MAX: u64 = 250;
 pub(super) struct Router<G> {
     node: NodeId,
     registry: Registry<G>,
+    /// Knows which peers are connected.
+    transport: SharedTransport,
     table: watch::Receiver<Arc<RoutingTable>>,
     /// Largest epoch seen in any answer; who fetches the table watches it.
     epoch_seen: Arc<watch::Sender<RoutingEpoch>>,
@@ -59,14 +62,22 @@ pub(super) enum Target {
     Nowhere,
 }
 
+impl<G: LocalGroup> Located<G> {
+    /// True if this node's replica heard of no majority for too long.
+    pub(super) fn has_lost_quorum(&self) -> bool {
+        self.local.as_ref().and_then(LocalGroup::lost_quorum).is_some()
+    }
+}
+
 impl<G: LocalGroup> Router<G> {
     pub(super) fn new(
         node: NodeId,
         registry: Registry<G>,
+        transport: SharedTransport,
         table: watch::Receiver<Arc<RoutingTable>>,
         epoch_seen: Arc<watch::Sender<RoutingEpoch>>,
     ) -> Self {
-        Router { node, registry, table, epoch_seen, leaders: RwLock::default() }
+        Router { node, registry, transport, table, epoch_seen, leaders: RwLock::default() }
     }
 
     pub(super) fn registry(&self) -> &Registry<G> {
@@ -130,10 +141,31 @@ impl<G: LocalGroup> Router<G> {
         match believed {
             Some(node) if node == self.node && at.local.is_some() => return Target::Local,
             Some(node) if node != self.node && Some(node) != avoid => return Target::Remote(node),
-            None if at.local.is_some() && !doubt_local => return Target::Nowhere,
+            None if self.is_alone(at) => return Target::Nowhere,
+            None if at.local.is_some() && !doubt_local && !at.has_lost_quorum() => {
+                return Target::Nowhere;
+            }
             _ => {}
         }
         self.any_remote(at, avoid, turn).map_or(Target::Nowhere, Target::Remote)
+    }
+
+    /// True if this is the node itself, or one that is connected.
+    pub(super) fn is_connected(&self, node: NodeId) -> bool {
+        node == self.node || self.transport.is_connected(node)
+    }
+
+    /// True if this node's replica has lost its quorum and no other node that holds one is connected.
+    fn is_alone(&self, at: &Located<G>) -> bool {
+        at.has_lost_quorum() && self.connected(at.group) == 0
+    }
+
+    /// Other nodes with a replica that are connected.
+    fn connected(&self, group: GroupId) -> usize {
+        let table = self.table.borrow();
+        let replicas = table.placement(group).map_or(&[][..], |placed| &placed.replicas);
+        let others = replicas.iter().map(|replica| replica.node).filter(|node| *node != self.node);
+        others.filter(|node| self.transport.is_connected(*node)).count()
     }
 
     /// The replica to ask for what any replica may serve.
@@ -153,12 +185,15 @@ impl<G: LocalGroup> Router<G> {
         }
     }
 
-    /// Another node with a replica: not `avoid`, unless it is the only one.
+    /// Another node with a replica: not `avoid`, unless it is the only one, and one that is connected
+    /// if there is any.
     fn any_remote(&self, at: &Located<G>, avoid: Option<NodeId>, turn: u32) -> Option<NodeId> {
+        let some_connected = self.connected(at.group) > 0;
         let table = self.table.borrow();
         let nodes = || {
             let replicas = table.placement(at.group).map_or(&[][..], |placed| &placed.replicas);
-            replicas.iter().map(|replica| replica.node).filter(|node| *node != self.node)
+            let others = replicas.iter().map(|replica| replica.node).filter(|n| *n != self.node);
+            others.filter(|node| !some_connected || self.transport.is_connected(*node))
         };
         let others = nodes().filter(|node| Some(*node) != avoid).count();
         if others == 0 {

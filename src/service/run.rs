@@ -150,6 +150,9 @@ impl<G: LocalGroup> Inner<G> {
     /// Learns from a failed attempt and decides what follows.
     fn after(&self, run: &mut Run<'_>, at: &Located<G>, target: Target, error: Error) -> Next {
         run.avoid = None;
+        if target == Target::Nowhere && matches!(error.reason, Reason::NoQuorum { .. }) {
+            return run.attempts.cut_off(error);
+        }
         if let Reason::NotOwner { epoch } = &error.reason {
             self.router.learn_epoch(*epoch);
         }

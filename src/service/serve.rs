@@ -12,6 +12,7 @@ use super::execute::{Inner, Service};
 use super::local_group::LocalGroup;
 use super::router::Located;
 use crate::codec::forward::{Operations, Request, Response, Results, answer_bytes, reply_bytes};
+use crate::raft::delay::RETRY_AFTER;
 use crate::transport::Refusal;
 use crate::types::clock::{Instant, now};
 use crate::types::limits::{
@@ -27,6 +28,9 @@ const DEADLINE_MS_MAX: u64 = 60_000;
 const ANSWER_BYTES_MAX: usize = APPEND_BYTES_MAX;
 /// Largest result: a transaction's. The one step that answers no value counts as well.
 const RESULT_BYTES_MAX: usize = TRANSACTION_REPLY_BYTES_MAX + 64 * (TRANSACTION_OPERATIONS_MAX + 1);
+/// What is told of a shard elsewhere, of whose nodes no majority is connected: at least as long as the
+/// connections take to find out.
+const NOT_CONNECTED_MS: u64 = 500;
 const _: () = assert!(ANSWER_BYTES_MAX + RESULT_BYTES_MAX < FRAME_BYTES_MAX);
 
 impl<G: LocalGroup> Service<G> {
@@ -65,6 +69,14 @@ impl<G: LocalGroup> Service<G> {
 impl<G: LocalGroup> Inner<G> {
     /// Why there is nobody to try.
     pub(super) fn nobody(&self, at: &Located<G>) -> Error {
+        if let Some(error) = at.local.as_ref().and_then(LocalGroup::lost_quorum) {
+            return error;
+        }
+        let group = GroupId::of_shard(at.shard);
+        if at.local.is_none() && self.status.out_of_reach().contains(&group) {
+            let silent_ms = NOT_CONNECTED_MS;
+            return Error::from(Reason::NoQuorum { group, silent_ms }).retry_after(RETRY_AFTER);
+        }
         match self.status.storage_problem().filter(|_| at.local.is_none()) {
             Some(detail) => Reason::StorageFailed { detail },
             None => Reason::NoLeader { group: GroupId::of_shard(at.shard) },

@@ -13,6 +13,16 @@ pub trait StatusSource: Send + Sync + 'static {
     /// Further reasons why the node is not ready (start-up guards, a failed disk), empty if none.
     fn not_ready_because(&self) -> Vec<String>;
 
+    /// Shards without a replica on this node that it does not reach.
+    fn out_of_reach(&self) -> std::collections::BTreeSet<GroupId> {
+        std::collections::BTreeSet::new()
+    }
+
+    /// Other nodes of the cluster, and how many of them are connected.
+    fn peers(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
     /// What an operator should see to although the node serves.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
@@ -27,14 +37,14 @@ pub trait StatusSource: Send + Sync + 'static {
     }
 }
 
-/// Puts a node's status together.
-pub(super) fn assemble<G: Clone>(
+/// Why a node does not serve requests for every shard; empty if it does.
+pub(super) fn not_ready_because<G: Clone>(
     node: NodeId,
     table: &RoutingTable,
     registry: &Registry<G>,
     stopping: bool,
     source: &dyn StatusSource,
-) -> NodeStatus {
+) -> Vec<String> {
     let mut not_ready_because = source.not_ready_because();
     if stopping {
         not_ready_because.push("the node is stopping".to_owned());
@@ -52,6 +62,16 @@ pub(super) fn assemble<G: Clone>(
             false => format!("the replica of {shard} does not run yet"),
         });
     }
+    not_ready_because
+}
+
+/// Puts a node's status together.
+pub(super) fn assemble(
+    node: NodeId,
+    not_ready_because: Vec<String>,
+    source: &dyn StatusSource,
+) -> NodeStatus {
+    let (peers, peers_connected) = source.peers();
     NodeStatus {
         node,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -59,6 +79,8 @@ pub(super) fn assemble<G: Clone>(
         not_ready_because,
         warnings: source.warnings(),
         durability: source.durability().to_owned(),
+        peers,
+        peers_connected,
         replicas: source.replicas(),
     }
 }

@@ -94,6 +94,11 @@ impl Link {
         self.peer
     }
 
+    /// True while frames can flow.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Up)
+    }
+
     /// Queues a frame at once; the future waits for its answer.
     pub fn call(
         self: &Arc<Self>,

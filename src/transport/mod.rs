@@ -157,6 +157,10 @@ pub trait Transport: Send + Sync + Debug + 'static {
         let _ = cluster_id;
     }
 
+    /// True while frames can flow to a peer and its answers come: a peer that does not give a sign of
+    /// life for a second and a half is not connected.
+    fn is_connected(&self, peer: NodeId) -> bool;
+
     /// Learns or changes a peer's address.
     fn set_address(&self, peer: NodeId, address: &str);
 

@@ -261,6 +261,14 @@ impl Transport for SimTransport {
         .boxed()
     }
 
+    /// As a keepalive would find out, but at once.
+    fn is_connected(&self, peer: NodeId) -> bool {
+        let inner = self.network.inner.lock();
+        let cut = |from, to| inner.cuts.contains(&(from, to));
+        let runs = inner.nodes.get(&peer).is_some_and(|node| node.handler.is_some());
+        runs && !cut(self.node, peer) && !cut(peer, self.node)
+    }
+
     /// Nothing to learn: every node of the simulation can be found.
     fn set_address(&self, _peer: NodeId, _address: &str) {}
 

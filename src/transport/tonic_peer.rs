@@ -82,6 +82,10 @@ impl Transport for TonicTransport {
         self.cluster.send_if_modified(|known| std::mem::replace(known, cluster_id) != cluster_id);
     }
 
+    fn is_connected(&self, peer: NodeId) -> bool {
+        self.peers.read().get(&peer).is_some_and(|peer| peer.link.is_up())
+    }
+
     fn set_address(&self, peer: NodeId, address: &str) {
         let mut peers = self.peers.write();
         if let Some(known) = peers.get(&peer)

@@ -48,11 +48,19 @@ pub enum Reason {
         /// Epoch the answering side knows.
         epoch: RoutingEpoch,
     },
-    /// No leader, or no quorum, within the deadline; nothing was proposed.
+    /// No leader within the deadline; nothing was proposed.
     #[error("{group} has no leader within the deadline")]
     NoLeader {
         /// The group.
         group: GroupId,
+    },
+    /// No majority of the group's replicas can be reached; nothing was proposed.
+    #[error("no quorum: no majority of the replicas of {group} was heard of for {silent_ms} ms")]
+    NoQuorum {
+        /// The group.
+        group: GroupId,
+        /// For how long.
+        silent_ms: u64,
     },
     /// The cluster has not formed yet.
     #[error("the cluster has not formed yet")]
@@ -168,6 +176,7 @@ impl Reason {
             | Reason::NotLeader { .. }
             | Reason::NotOwner { .. }
             | Reason::NoLeader { .. }
+            | Reason::NoQuorum { .. }
             | Reason::NotReady
             | Reason::ResourceExhausted { .. }
             | Reason::Stopping
@@ -198,6 +207,7 @@ impl Reason {
             Reason::NotLeader { .. }
             | Reason::NotOwner { .. }
             | Reason::NoLeader { .. }
+            | Reason::NoQuorum { .. }
             | Reason::NotReady
             | Reason::ResourceExhausted { .. }
             | Reason::Stopping
@@ -229,6 +239,7 @@ impl Reason {
             Reason::NotLeader { .. } => "not_leader",
             Reason::NotOwner { .. } => "not_owner",
             Reason::NoLeader { .. } => "no_leader",
+            Reason::NoQuorum { .. } => "no_quorum",
             Reason::NotReady => "not_ready",
             Reason::ResourceExhausted { .. } => "resource_exhausted",
             Reason::Stopping => "stopping",

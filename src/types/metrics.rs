@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 /// Handles to all metrics; cheap to share.
@@ -44,6 +44,16 @@ pub struct Metrics {
     pub retried: IntCounter,
     /// 1 if this node leads the shard.
     pub shard_leader: IntGaugeVec,
+    /// 1 if a majority of the shard's replicas was heard of lately.
+    pub shard_has_quorum: IntGaugeVec,
+    /// Seconds since a majority of the shard's replicas was heard of.
+    pub shard_quorum_age: GaugeVec,
+    /// Leaders that a replica of this node has seen, by shard.
+    pub leader_changes: IntCounterVec,
+    /// 1 if this node serves requests for every shard.
+    pub node_ready: IntGauge,
+    /// Other nodes that are connected.
+    pub peers_connected: IntGauge,
     /// Raft term, by shard.
     pub shard_term: IntGaugeVec,
     /// Last applied index, by shard.
@@ -180,6 +190,23 @@ impl Metrics {
             forwarded: counter("forwarded_requests_total", "Operations forwarded to another node"),
             retried: counter("retried_requests_total", "Operations tried again inside the node"),
             shard_leader: gauges("shard_leader", "1 if this node leads the shard", "shard"),
+            shard_has_quorum: gauges(
+                "shard_has_quorum",
+                "1 if a majority of the replicas was heard of lately",
+                "shard",
+            ),
+            shard_quorum_age: register(&r, {
+                let help = "Seconds since a majority of the replicas was heard of";
+                let opts = Opts::new("shard_quorum_age_seconds", help);
+                GaugeVec::new(opts, &["shard"]).expect("valid metric")
+            }),
+            leader_changes: counters(
+                "leader_changes_total",
+                "Leaders seen by the replica of this node",
+                "shard",
+            ),
+            node_ready: gauge("node_ready", "1 if this node serves requests for every shard"),
+            peers_connected: gauge("peers_connected", "Other nodes that are connected"),
             shard_term: gauges("shard_term", "Raft term", "shard"),
             shard_applied: gauges("shard_applied_index", "Last applied log index", "shard"),
             shard_lag: gauges("shard_apply_lag", "Log entries not yet applied", "shard"),

@@ -15,6 +15,7 @@ pub mod random;
 pub mod reply;
 pub mod task;
 pub mod transaction;
+pub mod watchdog;
 pub mod wire;
 
 pub use command::{

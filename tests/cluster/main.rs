@@ -16,6 +16,7 @@ mod formation;
 #[path = "../support/grpc_json.rs"]
 mod grpc_json;
 mod harness;
+mod health;
 mod kill;
 mod load;
 mod mount;

@@ -47,6 +47,13 @@ fn reasons() -> Vec<(Reason, Code)> {
         ),
         (Reason::NotOwner { epoch: RoutingEpoch(4) }, Code::Unavailable),
         (Reason::NoLeader { group: raftcache::types::GroupId::of_shard(shard) }, Code::Unavailable),
+        (
+            Reason::NoQuorum {
+                group: raftcache::types::GroupId::of_shard(shard),
+                silent_ms: 2_000,
+            },
+            Code::Unavailable,
+        ),
         (Reason::NotReady, Code::Unavailable),
         (Reason::ResourceExhausted { what: "queue", limit: 7 }, Code::ResourceExhausted),
         (Reason::Stopping, Code::Unavailable),

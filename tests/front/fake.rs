@@ -157,6 +157,8 @@ impl Execute for Fake {
             replica: ReplicaId(11),
             role: "leader".to_owned(),
             leader: Some(NodeId(1)),
+            has_quorum: true,
+            quorum_age_ms: Some(120),
             term: 2,
             last_index: 9,
             committed_index: 9,
@@ -177,6 +179,8 @@ impl Execute for Fake {
             not_ready_because: if ready { vec![] } else { vec!["forming".to_owned()] },
             warnings: Vec::new(),
             durability: "memory".to_owned(),
+            peers: 2,
+            peers_connected: 1,
             replicas: vec![replica],
         }
     }

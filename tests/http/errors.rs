@@ -21,6 +21,7 @@ pub fn reasons() -> Vec<Reason> {
         Reason::NotLeader { group, leader: Some(NodeId(2)) },
         Reason::NotOwner { epoch: RoutingEpoch(4) },
         Reason::NoLeader { group },
+        Reason::NoQuorum { group, silent_ms: 2_000 },
         Reason::NotReady,
         Reason::ResourceExhausted { what: "queue", limit: 7 },
         Reason::Stopping,

@@ -116,6 +116,10 @@ impl Transport for Nobody {
         unreachable!("there is no other node")
     }
 
+    fn is_connected(&self, _: NodeId) -> bool {
+        false
+    }
+
     fn set_address(&self, _: NodeId, _: &str) {}
 
     fn call_address(

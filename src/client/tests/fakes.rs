@@ -171,6 +171,10 @@ impl Transport for Nobody {
         unreachable!("every group is here")
     }
 
+    fn is_connected(&self, _: NodeId) -> bool {
+        false
+    }
+
     fn set_address(&self, _: NodeId, _: &str) {}
 
     fn call_address(

@@ -36,6 +36,7 @@ pub fn status_of(reason: &Reason) -> StatusCode {
         Reason::NotLeader { .. }
         | Reason::NotOwner { .. }
         | Reason::NoLeader { .. }
+        | Reason::NoQuorum { .. }
         | Reason::NotReady
         | Reason::Stopping
         | Reason::StorageFailed { .. }
@@ -60,6 +61,7 @@ fn title_of(reason: &Reason) -> &'static str {
         Reason::NotLeader { .. } => "The node does not lead the shard",
         Reason::NotOwner { .. } => "The slot has moved",
         Reason::NoLeader { .. } => "The shard has no leader",
+        Reason::NoQuorum { .. } => "No majority of the shard's replicas can be reached",
         Reason::NotReady => "The cluster has not formed yet",
         Reason::ResourceExhausted { .. } => "A limit was met",
         Reason::Stopping => "The node is stopping",

@@ -30,7 +30,10 @@ pub fn fault(error: &Error) -> RespValue {
         Reason::CrossShard { .. } => {
             return RespValue::error("CROSSSLOT Keys in request don't hash to the same slot");
         }
-        Reason::NotLeader { .. } | Reason::NoLeader { .. } | Reason::NotReady => "CLUSTERDOWN",
+        Reason::NotLeader { .. }
+        | Reason::NoLeader { .. }
+        | Reason::NoQuorum { .. }
+        | Reason::NotReady => "CLUSTERDOWN",
         Reason::NotOwner { .. }
         | Reason::ResourceExhausted { .. }
         | Reason::Stopping

@@ -52,6 +52,30 @@ impl Batcher {
         (writes, bytes, shares)
     }
 
+    /// Refuses all that is queued while there is no quorum: what is in flight may stay there for
+    /// ever, and what waits behind it was not proposed.
+    pub(super) fn refuse_without_quorum(&mut self) {
+        if !self.replica.has_lost_quorum() {
+            return;
+        }
+        while let Ok(next) = self.rx.try_recv() {
+            self.backlog.push_back(next);
+        }
+        let error = self.replica.no_quorum();
+        for next in self.backlog.drain(..) {
+            self.queued.fetch_sub(next.positions, Ordering::Relaxed);
+            self.queued_bytes.fetch_sub(next.bytes, Ordering::Relaxed);
+            let claimed =
+                next.state.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire);
+            if claimed.is_ok() {
+                // The caller may be gone.
+                drop(next.reply.send(Err(error.clone())));
+            }
+        }
+        self.delay.emptied();
+        self.room.store(self.delay.room(), Ordering::Relaxed);
+    }
+
     /// How many units of the backlog may share an entry, by the work of applying it.
     fn units_within_work(&self) -> usize {
         let units = self.backlog.iter().map(|pending| &pending.writes[..]);

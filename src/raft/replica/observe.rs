@@ -1,9 +1,10 @@
 //! What a replica tells of itself: its machine, its leader, its progress, its age.
 
-use openraft::async_runtime::WatchReceiver;
-use tokio::sync::watch;
+use std::sync::atomic::Ordering;
 
-use super::{RaftHandle, Replica, StateMachine};
+use openraft::async_runtime::WatchReceiver;
+
+use super::{Replica, StateMachine};
 use crate::core::clock_rate::{EVEN_PPM, age_bound_ms};
 use crate::raft::compactor;
 use crate::raft::types::term_of;
@@ -70,9 +71,9 @@ impl<M: StateMachine> Replica<M> {
 
     /// Upper bound of the age in milliseconds of what the machine shows, `None` if unknown.
     pub fn age_ms(&self) -> Option<u64> {
-        if self.is_leader() {
+        let term = self.inner.leads_term.load(Ordering::Acquire);
+        if term > 0 {
             // Without an entry of its own term it may not know what its predecessor acknowledged.
-            let term = self.leader().map_or(0, |leader| leader.term);
             let knows = self.with_applied(|_, applied_term, _| applied_term == term);
             let age_ms = self.inner.context.quorum_age_ms().filter(|_| knows);
             return age_ms.map(|age_ms| age_bound_ms(age_ms, EVEN_PPM));
@@ -80,21 +81,22 @@ impl<M: StateMachine> Replica<M> {
         self.inner.freshness.age_ms(self.with_applied(|_, _, index| index))
     }
 
-    /// Leader as believed now.
+    /// Leader as believed now; none that has no quorum, as far as this replica can tell.
     pub fn leader(&self) -> Option<Leader> {
-        *self.inner.leader.borrow()
+        self.inner.known.borrow().leader
     }
 
-    /// True if this replica leads, as believed now. Never enough for a read: see `barrier`.
+    /// True if this replica leads, with a quorum, as believed now. Never enough for a read: see
+    /// `barrier`.
     pub fn is_leader(&self) -> bool {
         self.leader().is_some_and(|l| l.replica == self.inner.key.replica)
     }
 
     /// Waits until the leader, as believed here, is not `seen` any more.
     pub async fn leader_changed(&self, seen: Option<Leader>) -> Option<Leader> {
-        let mut watch = self.inner.leader.clone();
+        let mut watch = self.inner.known.clone();
         // The borrow ends before the next await, or the future could not move between threads.
-        let changed = watch.wait_for(|leader| *leader != seen).await.map(|leader| *leader);
+        let changed = watch.wait_for(|known| known.leader != seen).await.map(|known| known.leader);
         match changed {
             Ok(leader) => leader,
             // The replica stopped: nothing will change any more.
@@ -139,12 +141,14 @@ impl<M: StateMachine> Replica<M> {
     /// Where this replica stands.
     pub fn progress(&self) -> Progress {
         let applied_index = self.with_applied(|_, _, index| index);
+        let leads = self.is_leader();
         let metrics = self.inner.raft.metrics();
         let seen = metrics.borrow_watched();
         let role = match (&seen.running_state, seen.state) {
             (Err(_), _) | (_, openraft::ServerState::Shutdown) => "stopped",
-            (_, openraft::ServerState::Leader) => "leader",
-            (_, openraft::ServerState::Follower) => "follower",
+            (_, openraft::ServerState::Leader) if leads => "leader",
+            // Without a quorum it is no leader in any report, whatever openraft calls it.
+            (_, openraft::ServerState::Leader | openraft::ServerState::Follower) => "follower",
             (_, openraft::ServerState::Candidate) => "candidate",
             (_, openraft::ServerState::Learner) => "learner",
         };
@@ -157,31 +161,6 @@ impl<M: StateMachine> Replica<M> {
             applied_index,
             snapshot_index: seen.snapshot.map_or(0, |id| id.index),
             log_bytes: self.inner.log.bytes(),
-        }
-    }
-}
-
-pub(super) async fn watch_leader<M: StateMachine>(
-    raft: &RaftHandle<M>,
-    leader_tx: &watch::Sender<Option<Leader>>,
-) {
-    let mut server = raft.server_metrics();
-    loop {
-        let leader = {
-            let seen = server.borrow_and_update();
-            let node = seen.current_leader.and_then(|id| {
-                seen.membership_config.membership().get_node(&id).map(|node| (id, node.node))
-            });
-            node.map(|(replica, node)| Leader { term: seen.vote.leader_id.term, replica, node })
-        };
-        leader_tx.send_if_modified(|current| {
-            let changed = *current != leader;
-            *current = leader;
-            changed
-        });
-        if server.changed().await.is_err() {
-            leader_tx.send_replace(None);
-            return;
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Serves the Raft frames of peers, behind the restart guard and the check of the digest.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteRequest};
 
 use super::{Replica, StateMachine};
 use crate::raft::compactor;
@@ -10,6 +12,7 @@ use crate::raft::digests::Mismatch;
 use crate::raft::frame_codec::{
     AnswerExtras, decode, decode_append, encode, encode_append_response,
 };
+use crate::raft::types::TypeConfig;
 use crate::transport::{FrameKind, Refusal};
 use crate::types::clock::now;
 use crate::types::{NodeId, ReplicaId, task, wire};
@@ -31,12 +34,12 @@ impl<M: StateMachine> Replica<M> {
         match kind {
             FrameKind::Vote => {
                 self.check_guard()?;
-                let request = decode(&payload, "vote").map_err(refuse)?;
+                let request = self.asked_for_vote(&payload, "vote")?;
                 raft.vote(request).await.map(|answer| encode(&answer)).map_err(refuse)
             }
             FrameKind::PreVote => {
                 self.check_guard()?;
-                let request = decode(&payload, "pre-vote").map_err(refuse)?;
+                let request = self.asked_for_vote(&payload, "pre-vote")?;
                 raft.pre_vote(request).await.map(|answer| encode(&answer)).map_err(refuse)
             }
             FrameKind::TransferLeader => {
@@ -49,6 +52,16 @@ impl<M: StateMachine> Replica<M> {
             FrameKind::Snapshot => self.inner.receiver.handle(raft, payload).await,
             other => Err(Refusal(format!("{other:?} is not a Raft frame"))),
         }
+    }
+
+    fn asked_for_vote(
+        &self,
+        payload: &Bytes,
+        what: &'static str,
+    ) -> Result<VoteRequest<TypeConfig>, Refusal> {
+        let request: VoteRequest<TypeConfig> = decode(payload, what).map_err(refuse)?;
+        self.inner.context.quorum.voter(request.vote.leader_id.voted_for);
+        Ok(request)
     }
 
     /// After a restart a replica neither votes nor campaigns for one full election time-out.
@@ -85,10 +98,14 @@ impl<M: StateMachine> Replica<M> {
         if !request.entries.is_empty() {
             self.check_log_bound()?;
         }
-        let term = request.vote.leader_id.term;
+        let leader = request.vote.leader_id;
+        let term = leader.term;
         let response = inner.raft.append_entries(request).await.map_err(refuse)?;
         if response.is_success() {
             self.heard();
+            let acked_ago = Some(extras.quorum_age_ms).filter(|age_ms| *age_ms != u64::MAX);
+            inner.context.quorum.led(leader.term, acked_ago.map(Duration::from_millis));
+            inner.context.quorum.voter(leader.voted_for);
             let applied = self.with_applied(|_, _, index| index);
             inner.freshness.heard(term, arrived, &extras, applied);
             if let Some((index, digest)) = extras.checkpoint

@@ -109,6 +109,10 @@ struct Map {
     node: NodeId,
     /// Leader of each shard; where none is known, the replica that is preferred as one.
     leaders: BTreeMap<ShardId, NodeId>,
+    /// Shards that nobody can serve: no majority of their replicas was heard of.
+    lost: BTreeSet<ShardId>,
+    /// Nodes that cannot be reached from here.
+    away: BTreeSet<NodeId>,
 }
 
 impl Map {
@@ -120,7 +124,12 @@ impl Map {
             table.nodes.contains_key(&leader).then_some((*shard, leader))
         };
         let leaders = table.shards.iter().filter_map(leader).collect();
-        Map { leaders, node: resp.options.node, table }
+        let service = &resp.door.service;
+        let shards = table.shards.keys().copied();
+        let lost = shards.filter(|shard| !service.has_quorum(*shard)).collect();
+        let nodes = table.nodes.keys().copied();
+        let away = nodes.filter(|node| !service.is_connected(*node)).collect();
+        Map { leaders, lost, away, node: resp.options.node, table }
     }
 
     /// Ranges of slots, first and last, and who leads them.
@@ -189,6 +198,7 @@ impl Map {
         let pair = |key: &str, value| (RespValue::text(key), value);
         let shard = |(node, slots): (NodeId, Vec<RespValue>)| {
             let (host, port) = address(self.table.nodes.get(&node)?)?;
+            let health = if self.away.contains(&node) { "fail" } else { "online" };
             let node = RespValue::Map(vec![
                 pair("id", RespValue::text(self.id(node))),
                 pair("port", RespValue::Integer(i64::from(port))),
@@ -196,7 +206,7 @@ impl Map {
                 pair("endpoint", RespValue::text(host)),
                 pair("role", RespValue::text("master")),
                 pair("replication-offset", RespValue::Integer(0)),
-                pair("health", RespValue::text("online")),
+                pair("health", RespValue::text(health)),
             ]);
             Some(RespValue::Map(vec![
                 pair("slots", RespValue::Array(slots)),
@@ -221,11 +231,15 @@ impl Map {
         for (node, info) in &self.table.nodes {
             let Some((host, port)) = address(info) else { continue };
             let peer_port = info.peer_addr.rsplit_once(':').map_or("0", |(_, port)| port);
-            let flags = if *node == self.node { "myself,master" } else { "master" };
+            let (flags, link) = match self.away.contains(node) {
+                _ if *node == self.node => ("myself,master", "connected"),
+                true => ("master,fail?", "disconnected"),
+                false => ("master", "connected"),
+            };
             let (id, epoch) = (self.id(*node), self.table.epoch.0);
             let slots = slots.get(node).map_or("", String::as_str);
             text.push_str(&format!(
-                "{id} {host}:{port}@{peer_port} {flags} - 0 0 {epoch} connected{slots}\n"
+                "{id} {host}:{port}@{peer_port} {flags} - 0 0 {epoch} {link}{slots}\n"
             ));
         }
         text
@@ -233,8 +247,9 @@ impl Map {
 
     fn info(&self) -> String {
         let assigned = self.table.slots.len();
-        let served =
-            self.table.slots.iter().filter(|owner| self.leaders.contains_key(owner)).count();
+        let serves =
+            |shard: &ShardId| self.leaders.contains_key(shard) && !self.lost.contains(shard);
+        let served = self.table.slots.iter().filter(|owner| serves(owner)).count();
         let leading: BTreeSet<&NodeId> = self.leaders.values().collect();
         let state = if served == usize::from(SLOTS) { "ok" } else { "fail" };
         let fields = [
