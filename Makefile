@@ -51,8 +51,8 @@ run: ## Run a cluster of three nodes in one process, in the foreground
 	@echo "building first (optimised; the first time takes minutes)" >&2
 	exec $(CARGO) run --release --locked -- dev
 
-test: ## Run every test
-	@$(CARGO) test --workspace --locked
+test: ## Run every test, whatever fails, and sum up: which failed, seconds of each binary
+	@CARGO="$(CARGO)" tests/run.sh
 
 fuzz: ## Coverage-guided random input for every parser, FUZZ_S seconds each (600); wants a C++ compiler
 	@FUZZ_S="$(FUZZ_S)" CARGO="$(CARGO)" tests/fuzz/guided/run.sh $(FUZZ_TARGETS)
@@ -65,7 +65,7 @@ verify: ## Formatting, lints, tidiness, tests; changes no file of the tree
 	echo "== tidy"
 	$(CARGO) test --locked --test tidy --test docs
 	echo "== tests"
-	$(CARGO) test --workspace --locked
+	CARGO="$(CARGO)" tests/run.sh
 
 start-cluster: ## Start three nodes as background processes, wait until each is ready
 	@$(ALIVE)

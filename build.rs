@@ -25,6 +25,7 @@ fn compile(file: &str, descriptor: Option<&Path>) -> Result<(), Box<dyn std::err
     if let Some(path) = descriptor {
         std::fs::write(path, set.encode_to_vec())?;
     }
-    tonic_prost_build::configure().bytes(".").compile_fds(set)?;
+    let codec = "crate::codec::message::ExactCodec";
+    tonic_prost_build::configure().bytes(".").codec_path(codec).compile_fds(set)?;
     Ok(())
 }

@@ -119,7 +119,7 @@ fn health_says(http: &str, code: i32, said: &str) {
             return;
         }
         assert!(
-            now() - started < Duration::from_secs(30),
+            now() - started < Duration::from_secs(120),
             "{:?} {shown} {}",
             output.status,
             text(&output.stderr)

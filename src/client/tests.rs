@@ -10,7 +10,7 @@ mod words;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use self::fakes::{Act, Nodes, eventually, not_leader};
+use self::fakes::{ATTEMPT, Act, Nodes, eventually, not_leader};
 use super::{Client, Consistency, Door, GetOptions, Options};
 use crate::types::clock::now;
 use crate::types::{Error, GroupId, Outcome, Reason, ShardId};
@@ -84,7 +84,7 @@ async fn a_node_that_hangs_costs_one_attempt_and_is_then_left_alone() {
         nodes.script(1, vec![Act::Hang]);
         let started = now();
         client.set("k", "v").await.unwrap();
-        assert!(now() - started >= Duration::from_millis(300), "the attempt's time");
+        assert!(now() - started >= ATTEMPT, "the attempt's time");
         assert_eq!(nodes.served()[0], 1);
         client.set("k", "w").await.unwrap();
         assert_eq!(nodes.served()[0], 1, "left alone for a while: {door:?}");
@@ -100,11 +100,11 @@ async fn a_node_that_is_gone_costs_nothing_but_a_retry() {
         client.set("before", "v").await.unwrap();
         nodes.stop(1).await;
         nodes.world.leader.store(2, Ordering::SeqCst);
-        let started = now();
         for i in 0..10 {
             client.set(format!("k{i}"), "v").await.unwrap();
         }
-        assert!(now() - started < Duration::from_secs(2), "{:?}", now() - started);
+        let retries = client.stats().retries;
+        assert!(retries <= 2, "{retries} retries: it is asked again and again");
         assert_eq!(nodes.world.applied(), 11, "{door:?}");
         let late = nodes.client().await;
         late.set("late", "v").await.expect("a seed that is gone is passed over");
@@ -150,15 +150,14 @@ async fn stale_reads_are_spread_over_the_replicas() {
 #[tokio::test]
 async fn the_deadline_holds_and_says_what_was_seen() {
     let nodes = Nodes::start().await;
-    let client = nodes.client().await.within(Duration::from_millis(150));
+    let client = nodes.client().await.within(Duration::from_secs(1));
     let group = GroupId::of_shard(ShardId(0));
     nodes.script(1, vec![Act::Refuse(Reason::NoLeader { group }.into()); 1_000]);
-    let started = now();
     let error = client.set("k", "v").await.unwrap_err();
-    assert!(now() - started < Duration::from_secs(2));
     assert_eq!((error.outcome, error.reason.as_str()), (Outcome::Rejected, "no_leader"));
     assert!(error.message.contains("the deadline passed"), "{error}");
-    assert!(error.attempts > 2);
+    // Each attempt waits for the one before: what is left of the script was not asked for.
+    assert!((2..1_000).contains(&error.attempts), "{}", error.attempts);
 
     nodes.script(1, vec![Act::Hang]);
     let error = client.set("k", "v").await.unwrap_err();

@@ -7,5 +7,6 @@ pub mod forward;
 mod forward_error;
 mod lease_record;
 pub mod log_record;
+pub mod message;
 mod query_record;
 pub mod resp;

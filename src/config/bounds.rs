@@ -86,6 +86,13 @@ pub struct Limits {
     pub connections_max: usize,
     /// Open client connections from one address at one door, 1..=1000000. Default 10000.
     pub connections_per_address_max: usize,
+    /// Bytes of replies that their clients have not taken, over all connections of the gRPC port, and
+    /// the same of the HTTP port: at least `connection_replies_bytes_max`, at most 1 TiB. Default
+    /// 256 MiB.
+    pub replies_bytes_max: usize,
+    /// The same on one connection, not counting a reply that is more by itself, 1..=1 TiB.
+    /// Default 64 MiB.
+    pub connection_replies_bytes_max: usize,
     /// HTTP/2 streams open on one client connection, 1..=65536. Default 1024.
     pub streams_per_connection_max: u32,
     /// Requests in flight on one client connection, over all its streams, 1..=1048576.
@@ -194,6 +201,8 @@ impl Default for Limits {
             http_bodies_bytes_max: limits::HTTP_BODIES_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
+            replies_bytes_max: limits::REPLIES_BYTES_MAX,
+            connection_replies_bytes_max: limits::CONNECTION_REPLIES_BYTES_MAX,
             streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
             connection_in_flight_max: limits::CONNECTION_IN_FLIGHT_MAX,
             requests_in_flight_max: limits::REQUESTS_IN_FLIGHT_MAX,

@@ -226,6 +226,8 @@ const RULES: &[(&str, &str)] = &[
     ("limits.keepalive_interval_ms", "9"),
     ("limits.keepalive_timeout_ms", "9"),
     ("limits.streams_per_connection_max", "0"),
+    ("limits.connection_replies_bytes_max", "0"),
+    ("limits.replies_bytes_max", "67108863"),
     ("limits.requests_in_flight_max", "0"),
     ("limits.pipeline_in_flight_max", "65537"),
     ("limits.pipeline_bytes_max", "0"),

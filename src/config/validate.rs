@@ -253,19 +253,8 @@ impl Config {
         let bodies = own.message_bytes_max..=1 << 40;
         check.range_usize("limits.http_bodies_bytes_max", own.http_bodies_bytes_max, bodies);
         check.range("limits.deadline_ms_max", own.deadline_ms_max, 1..=600_000);
-        check.that(own.deadline_ms_default >= 1, "limits.deadline_ms_default", || {
-            "must be at least 1".to_owned()
-        });
-        check.that(
-            own.deadline_ms_default <= own.deadline_ms_max,
-            "limits.deadline_ms_default",
-            || {
-                format!(
-                    "{} is more than limits.deadline_ms_max ({})",
-                    own.deadline_ms_default, own.deadline_ms_max
-                )
-            },
-        );
+        let default_ms = 1..=own.deadline_ms_max;
+        check.range("limits.deadline_ms_default", own.deadline_ms_default, default_ms);
     }
 
     fn check_connections(&self, check: &mut Check) {
@@ -275,6 +264,10 @@ impl Config {
         check.range_usize("limits.connections_per_address_max", per_address, 1..=1_000_000);
         let streams = u64::from(own.streams_per_connection_max);
         check.range("limits.streams_per_connection_max", streams, 1..=1 << 16);
+        let of_connection = own.connection_replies_bytes_max;
+        check.range_usize("limits.connection_replies_bytes_max", of_connection, 1..=1 << 40);
+        let replies = of_connection..=1 << 40;
+        check.range_usize("limits.replies_bytes_max", own.replies_bytes_max, replies);
         let in_flight = own.requests_in_flight_max;
         check.range_usize("limits.requests_in_flight_max", in_flight, 1..=1 << 20);
         check.range_usize("limits.bytes_in_flight_max", own.bytes_in_flight_max, 1..=1 << 40);

@@ -5,10 +5,12 @@
 //! its client did not make itself understood in time (slow or half handshakes), asked for nothing
 //! for a long time, does not end what it began to ask, or does not take the answers to what it asked for.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::FrontLimits;
+use super::replies::Share;
 use crate::raft::delay::RETRY_AFTER;
 use crate::types::clock::{Instant, now};
 use crate::types::{Error, Reason};
@@ -80,6 +82,8 @@ pub struct Activity {
     requests: AtomicUsize,
     /// Last time a request began or ended.
     used_us: AtomicU64,
+    /// What the replies hold that were not taken.
+    replies: Arc<Share>,
     /// Operations in flight; more than requests where streams carry many.
     operations: AtomicUsize,
     /// Answers, or pieces of them, that wait to be taken.
@@ -89,8 +93,9 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// Of a connection accepted now, with at most `operations_max` operations in flight.
-    pub fn new(patience: Patience, operations_max: usize) -> Self {
+    /// Of a connection accepted now, with at most `operations_max` operations in flight, whose replies
+    /// are counted in `replies`.
+    pub fn new(patience: Patience, operations_max: usize, replies: Arc<Share>) -> Self {
         Activity {
             accepted: now(),
             patience,
@@ -100,6 +105,7 @@ impl Activity {
             read_us: AtomicU64::new(0),
             half_us: AtomicU64::new(0),
             requests: AtomicUsize::new(0),
+            replies,
             used_us: AtomicU64::new(0),
             operations: AtomicUsize::new(0),
             offered: AtomicUsize::new(0),
@@ -178,6 +184,11 @@ impl Activity {
         assert!(before > 0, "what was not offered was taken");
     }
 
+    /// What its replies hold that were not taken.
+    pub fn replies(&self) -> &Arc<Share> {
+        &self.replies
+    }
+
     /// Leave for one operation, or `ResourceExhausted` at once.
     pub fn operation(&self) -> Result<OnConnection<'_>, Error> {
         let before = self.operations.fetch_add(1, Ordering::Relaxed);
@@ -241,6 +252,7 @@ impl Drop for OnConnection<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::replies::unlimited;
 
     const S: u64 = 1_000_000;
 
@@ -251,7 +263,7 @@ mod tests {
             stall_timeout_ms: 20_000,
             ..FrontLimits::default()
         };
-        Activity::new(Patience::new(&limits, greeting_bytes), 2)
+        Activity::new(Patience::new(&limits, greeting_bytes), 2, unlimited())
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use tracing::{Instrument as _, Span};
 
 use super::activity::Activity;
 use super::convert::Checked;
+use super::replies::Reserved;
 use super::{FrontLimits, status};
 use crate::core::table::RoutingTable;
 use crate::service::{Execute, Operation, Request, Response};
@@ -145,6 +146,34 @@ impl<S: Execute> Door<S> {
     /// The routing table, for hints in errors.
     pub fn table(&self) -> Arc<RoutingTable> {
         self.service.table()
+    }
+
+    /// Runs a checked operation, with room for its reply. What was reserved for it is kept until the
+    /// reply is on its way; what was reserved `ahead`, before its length was known, until it is known.
+    ///
+    /// # Errors
+    /// As `run`; `ResourceExhausted` if the connection, or all together, hold too many bytes of replies
+    /// that were not taken. What changes something is refused before it is begun, never after.
+    pub async fn run_reserved(
+        &self,
+        kind: Kind,
+        checked: Result<Checked, Error>,
+        call: Call<'_>,
+        ahead: Option<Reserved>,
+    ) -> Result<(Response, Option<Arc<Reserved>>), Error> {
+        let replies = call.activity.map(Activity::replies);
+        let admitted = match (replies, &ahead) {
+            (Some(replies), None) => replies.admit(),
+            _ => Ok(()),
+        };
+        let checked = checked.and_then(|checked| admitted.map(|()| checked));
+        let only_reads = checked.as_ref().is_ok_and(|(operation, _)| operation.only_reads());
+        let response = self.run(kind, checked, call).await?;
+        let Some(replies) = replies else { return Ok((response, None)) };
+        let bytes = response.payload_bytes();
+        drop(ahead);
+        let reserved = if only_reads { replies.reserve(bytes)? } else { replies.hold(bytes) };
+        Ok((response, Some(Arc::new(reserved))))
     }
 
     /// Runs a checked operation.

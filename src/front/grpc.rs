@@ -122,11 +122,15 @@ impl<S: Execute> CacheGrpc<S> {
             activity: visitor.as_ref().map(|visitor| visitor.0.as_ref()),
         };
         let checked = check(&self.door.limits, message);
-        let result = self.door.run(kind, checked, call).await;
-        match result.and_then(answer) {
-            Ok(message) => Ok(self.answer(message)),
-            Err(error) => Err(self.refuse(&error)),
+        let result = self.door.run_reserved(kind, checked, call, None).await;
+        let answered = result.and_then(|(response, reserved)| Ok((answer(response)?, reserved)));
+        let (message, reserved) = answered.map_err(|error| self.refuse(&error))?;
+        let mut response = self.answer(message);
+        if let Some(reserved) = reserved {
+            // `visitor::Answer` keeps it with the bytes of the message.
+            response.extensions_mut().insert(reserved);
         }
+        Ok(response)
     }
 }
 

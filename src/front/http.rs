@@ -116,7 +116,11 @@ impl<S: Execute> Http<S> {
         checked: Result<Checked, Error>,
     ) -> Result<service::Response, Problem> {
         let result = match asked.call(&self.door) {
-            Ok(call) => self.door.run(kind, checked, call).await,
+            // What was reserved is counted again, byte by byte, when it is on its way.
+            Ok(call) => {
+                let answered = self.door.run_reserved(kind, checked, call, None).await;
+                answered.map(|(response, _)| response)
+            }
             // Counted as any bad input is.
             Err(error) => {
                 let call = asked.call_by_default(&self.door);

@@ -31,6 +31,10 @@ pub struct FrontLimits {
     pub connections_max: usize,
     /// Open connections from one address at one door.
     pub connections_per_address_max: usize,
+    /// Bytes of replies that their clients have not taken, over all connections of a door.
+    pub replies_bytes_max: usize,
+    /// The same on one connection, not counting a reply that is more by itself.
+    pub connection_replies_bytes_max: usize,
     /// HTTP/2 streams open on one connection.
     pub streams_per_connection_max: u32,
     /// Operations in flight on one connection, over all its streams.
@@ -66,6 +70,8 @@ impl Default for FrontLimits {
             deadline_ms_max: limits::DEADLINE_MS_MAX,
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX,
+            replies_bytes_max: limits::REPLIES_BYTES_MAX,
+            connection_replies_bytes_max: limits::CONNECTION_REPLIES_BYTES_MAX,
             streams_per_connection_max: limits::STREAMS_PER_CONNECTION_MAX,
             connection_in_flight_max: limits::CONNECTION_IN_FLIGHT_MAX,
             handshake_timeout_ms: limits::HANDSHAKE_MS_MAX,

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::FrontLimits;
 use super::activity::{Activity, Patience};
 use super::connection::Connection;
+use super::replies::Replies;
 use crate::types::metrics::Metrics;
 
 /// How long to wait when the process has no descriptors left to accept with.
@@ -28,6 +29,7 @@ pub struct Listener {
     limits: FrontLimits,
     patience: Patience,
     places: Arc<Places>,
+    replies: Arc<Replies>,
     open: IntGauge,
     closed: IntCounterVec,
     refused: IntCounter,
@@ -111,6 +113,7 @@ impl Listener {
             limits,
             patience: Patience::new(&limits, greeting_bytes),
             places: Arc::default(),
+            replies: Replies::new(&limits, metrics),
             open: metrics.connections.with_label_values(&[door]),
             closed: metrics.connections_closed.clone(),
             refused: metrics.refused.with_label_values(&["connections"]),
@@ -153,7 +156,8 @@ impl Listener {
             tracing::debug!(door = self.door, %peer, %error, "peer left while it was accepted");
             return None;
         }
-        let activity = Activity::new(self.patience, self.limits.connection_in_flight_max);
+        let (in_flight_max, replies) = (self.limits.connection_in_flight_max, self.replies.share());
+        let activity = Activity::new(self.patience, in_flight_max, replies);
         let (open, closed) = (self.open.clone(), self.closed.clone());
         Some(Connection::new(socket, activity, open, closed, self.cancel.clone(), place))
     }

@@ -25,6 +25,7 @@ pub mod page;
 pub use crate::pb;
 pub mod pipeline;
 pub mod render;
+pub mod replies;
 pub mod resp;
 pub mod routing;
 pub mod scrape;

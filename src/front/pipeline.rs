@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::activity::Activity;
 use super::door::{Call, Door};
+use super::replies::Reserved;
 use super::{asked, convert, pb, status, validate};
 use crate::service::Execute;
 use crate::types::clock::{Instant, now};
@@ -52,11 +53,18 @@ where
     let caller = Arc::new(caller);
     let (in_flight_max, bytes_max) =
         (door.limits.pipeline_in_flight_max, door.limits.pipeline_bytes_max);
+    let value_bytes_max = door.limits.value_bytes_max;
     let stopping = status::status(&Reason::Stopping.into(), &door.table());
-    let start = move |request, since: Instant| {
+    let start = move |request, weight: Weight, since: Instant| {
         // What lay in the socket while the pipeline was full waited for its own client.
         let arrived = activity.as_ref().map_or(since, |activity| activity.read_at().max(since));
-        one(Arc::clone(&door), request, (arrived, ends), Arc::clone(&caller))
+        let ahead = match &activity {
+            Some(activity) if weight.reply_bytes > 0 => {
+                activity.replies().reserve(weight.reply_bytes).map(Some)
+            }
+            _ => Ok(None),
+        };
+        one(Arc::clone(&door), request, (weight, ahead), (arrived, ends), Arc::clone(&caller))
     };
     Box::pin(Pipeline {
         input: Input::Open(input),
@@ -66,6 +74,7 @@ where
         in_flight_max,
         bytes: 0,
         bytes_max,
+        reply_bytes: value_bytes_max,
         busy_at: now(),
         handed: false,
         start,
@@ -74,8 +83,31 @@ where
 
 /// The answer to a request that weighed so much.
 struct Answered {
-    weight: usize,
+    weight: Weight,
     reply: pb::PipelineResponse,
+    /// Given back when the reply is handed out: from then on its bytes are counted.
+    reserved: Option<Arc<Reserved>>,
+}
+
+/// What a request counts for while it is in flight.
+#[derive(Clone, Copy)]
+struct Weight {
+    /// Of key and value.
+    bytes: usize,
+    /// Of the value that is expected back; 0: none is.
+    reply_bytes: usize,
+}
+
+/// Whether a value may be answered.
+fn shows_value(request: &pb::PipelineRequest) -> bool {
+    use pb::pipeline_request::Operation as Asked;
+    match &request.operation {
+        Some(Asked::Get(_) | Asked::GetRange(_) | Asked::GetOrLease(_)) => true,
+        Some(Asked::Set(set)) => set.return_old,
+        Some(Asked::Delete(delete)) => delete.return_old,
+        Some(Asked::Expire(expire)) => expire.return_value,
+        _ => false,
+    }
 }
 
 /// Bytes of key and value.
@@ -127,10 +159,14 @@ struct Pipeline<I, M, F> {
     /// flow control holds the client back.
     in_flight: FuturesUnordered<F>,
     in_flight_max: usize,
-    /// Invariant: the sum of `weight` over `in_flight`. While it is not below `bytes_max` no input
+    /// Invariant: the sum of the weights over `in_flight`. While it is not below `bytes_max` no input
     /// is read either.
     bytes: usize,
     bytes_max: usize,
+    /// Bytes that a reply with a value is expected to have: at first as many as a value may have, then
+    /// the most of late. They are reserved ahead, because replies that come in while the client takes
+    /// none lie in `in_flight`.
+    reply_bytes: usize,
     /// Last time the pipeline was full, or its client slow to take an answer: what it reads has
     /// not waited for this node before that.
     busy_at: Instant,
@@ -145,7 +181,7 @@ impl<I, M, F> Unpin for Pipeline<I, M, F> {}
 impl<I, M, F> Pipeline<I, M, F>
 where
     I: Stream<Item = Result<pb::PipelineRequest, Status>> + Unpin,
-    M: FnMut(pb::PipelineRequest, Instant) -> F,
+    M: FnMut(pb::PipelineRequest, Weight, Instant) -> F,
     F: Future<Output = Answered>,
 {
     fn has_room(&self) -> bool {
@@ -163,8 +199,10 @@ where
             let Input::Open(input) = &mut self.input else { break };
             match Pin::new(input).poll_next(cx) {
                 Poll::Ready(Some(Ok(request))) => {
-                    self.bytes += weight(&request);
-                    self.in_flight.push((self.start)(request, self.busy_at));
+                    let reply_bytes = if shows_value(&request) { self.reply_bytes } else { 0 };
+                    let weight = Weight { bytes: weight(&request), reply_bytes };
+                    self.bytes += weight.bytes + weight.reply_bytes;
+                    self.in_flight.push((self.start)(request, weight, self.busy_at));
                     started = true;
                 }
                 Poll::Ready(Some(Err(status))) => self.input = Input::Closed(Some(status)),
@@ -179,7 +217,7 @@ where
 impl<I, M, F> Stream for Pipeline<I, M, F>
 where
     I: Stream<Item = Result<pb::PipelineRequest, Status>> + Unpin,
-    M: FnMut(pb::PipelineRequest, Instant) -> F,
+    M: FnMut(pb::PipelineRequest, Weight, Instant) -> F,
     F: Future<Output = Answered>,
 {
     type Item = Result<pb::PipelineResponse, Status>;
@@ -194,7 +232,14 @@ where
         }
         loop {
             if let Poll::Ready(Some(answered)) = Pin::new(&mut this.in_flight).poll_next(cx) {
-                this.bytes -= answered.weight;
+                let Weight { bytes, reply_bytes } = answered.weight;
+                this.bytes -= bytes + reply_bytes;
+                if reply_bytes > 0
+                    && let Some(reserved) = &answered.reserved
+                {
+                    let less = this.reply_bytes - this.reply_bytes / 8;
+                    this.reply_bytes = reserved.bytes().max(less);
+                }
                 this.handed = true;
                 return Poll::Ready(Some(Ok(answered.reply)));
             }
@@ -220,18 +265,25 @@ where
 async fn one<S: Execute>(
     door: Arc<Door<S>>,
     request: pb::PipelineRequest,
+    (weight, ahead): (Weight, Result<Option<Reserved>, Error>),
     times: (Instant, Option<Instant>),
     caller: Arc<Caller>,
 ) -> Answered {
-    let (id, weight) = (request.id, weight(&request));
-    let result = match answer(&door, request, times, &caller).await {
-        Ok(result) => result,
+    let id = request.id;
+    let answered = match ahead {
+        Ok(ahead) => answer(&door, request, times, &caller, ahead).await,
+        Err(error) => Err(error),
+    };
+    let (result, reserved) = match answered {
+        Ok(answered) => answered,
         Err(error) => {
-            pb::pipeline_response::Result::Failure(status::failure(&error, &door.table()))
+            let failure = status::failure(&error, &door.table());
+            (pb::pipeline_response::Result::Failure(failure), None)
         }
     };
     let routing_epoch = door.table().epoch.0;
-    Answered { weight, reply: pb::PipelineResponse { id, result: Some(result), routing_epoch } }
+    let reply = pb::PipelineResponse { id, result: Some(result), routing_epoch };
+    Answered { weight, reply, reserved }
 }
 
 async fn answer<S: Execute>(
@@ -239,7 +291,8 @@ async fn answer<S: Execute>(
     request: pb::PipelineRequest,
     (arrived, ends): (Instant, Option<Instant>),
     caller: &Caller,
-) -> Result<asked::Answered, Error> {
+    ahead: Option<Reserved>,
+) -> Result<(asked::Answered, Option<Arc<Reserved>>), Error> {
     let timeout = request.timeout.map(|t| convert::duration("timeout", t)).transpose()?;
     let deadline = door.deadline(arrived, timeout);
     let deadline = ends.map_or(deadline, |ends| ends.min(deadline));
@@ -249,5 +302,6 @@ async fn answer<S: Execute>(
         validate::invalid("operation", "is missing, or of a kind that this node does not know")
     })?;
     let (kind, checked, answering) = asked::read(&door.limits, asked);
-    door.run(kind, checked, call).await.and_then(answering)
+    let (response, reserved) = door.run_reserved(kind, checked, call, ahead).await?;
+    Ok((answering(response)?, reserved))
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::middleware::Next;
 use axum::serve::IncomingStream;
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use http_body::{Body, Frame, SizeHint};
 use tower_layer::Layer;
@@ -15,6 +16,7 @@ use tower_service::Service;
 
 use super::activity::Activity;
 use super::listen::Listener;
+use super::replies::{Reserved, on_the_way};
 
 /// The connection that a request came on; an extension of each request.
 #[derive(Clone, Debug)]
@@ -45,7 +47,8 @@ impl Drop for Visit {
 
 /// The body of an answer; tells whether its client takes it. A server asks for the next piece only
 /// when its client has room for one: from the moment a piece is handed out until the next is asked
-/// for, it is the client that is waited for.
+/// for, it is the client that is waited for. Each piece is counted among the replies of its connection
+/// until its last byte was written.
 #[derive(Debug)]
 pub struct Answer<B> {
     body: B,
@@ -53,11 +56,13 @@ pub struct Answer<B> {
     offered: bool,
     /// `None`: nobody knows on which connection it travels.
     visit: Option<Visit>,
+    /// What was reserved for the next piece, if anything was.
+    reserved: Option<Arc<Reserved>>,
 }
 
 impl<B> Answer<B> {
-    fn new(body: B, visit: Option<Visit>) -> Self {
-        let mut answer = Answer { body, offered: false, visit };
+    fn new(body: B, visit: Option<Visit>, reserved: Option<Arc<Reserved>>) -> Self {
+        let mut answer = Answer { body, offered: false, visit, reserved };
         answer.offer();
         answer
     }
@@ -76,6 +81,18 @@ impl<B> Answer<B> {
             visit.0.taken();
         }
     }
+
+    /// Counts a piece until it is gone.
+    fn count(&mut self, piece: Bytes) -> Bytes {
+        let Some(visit) = &self.visit else { return piece };
+        match self.reserved.take() {
+            Some(reserved) => on_the_way(piece, reserved),
+            None => {
+                let held = visit.0.replies().hold(piece.len());
+                on_the_way(piece, held)
+            }
+        }
+    }
 }
 
 impl<B> Drop for Answer<B> {
@@ -84,7 +101,7 @@ impl<B> Drop for Answer<B> {
     }
 }
 
-impl<B: Body + Unpin> Body for Answer<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -94,10 +111,9 @@ impl<B: Body + Unpin> Body for Answer<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         self.take();
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(_))) = &polled {
-            self.offer();
-        }
-        polled
+        let Poll::Ready(Some(Ok(frame))) = polled else { return polled };
+        self.offer();
+        Poll::Ready(Some(Ok(frame.map_data(|piece| self.count(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -145,7 +161,12 @@ where
         let visitor = request.extensions().get::<Visitor>().cloned();
         let visit = visitor.map(|visitor| Visit::begin(visitor.0));
         let answer = self.inner.call(request);
-        async move { Ok(answer.await?.map(|body| Answer::new(body, visit))) }.boxed()
+        async move {
+            let mut answer = answer.await?;
+            let reserved = answer.extensions_mut().remove::<Arc<Reserved>>();
+            Ok(answer.map(|body| Answer::new(body, visit, reserved)))
+        }
+        .boxed()
     }
 }
 
@@ -156,5 +177,5 @@ pub async fn visited(
     next: Next,
 ) -> axum::response::Response {
     let visit = Visit::begin(visitor.0);
-    next.run(request).await.map(|body| axum::body::Body::new(Answer::new(body, Some(visit))))
+    next.run(request).await.map(|body| axum::body::Body::new(Answer::new(body, Some(visit), None)))
 }

@@ -115,6 +115,8 @@ pub(super) fn front_limits(config: &Config) -> FrontLimits {
         deadline_ms_max: from.deadline_ms_max,
         connections_max: from.connections_max,
         connections_per_address_max: from.connections_per_address_max,
+        replies_bytes_max: from.replies_bytes_max,
+        connection_replies_bytes_max: from.connection_replies_bytes_max,
         streams_per_connection_max: from.streams_per_connection_max,
         connection_in_flight_max: from.connection_in_flight_max,
         handshake_timeout_ms: from.handshake_timeout_ms,

@@ -126,6 +126,19 @@ impl Operation {
         }
     }
 
+    /// Whether it leaves everything as it is: an answer that is not given then costs its caller nothing
+    /// but the question.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Operation::Read { .. }
+            | Operation::Scan(_)
+            | Operation::Size { .. }
+            | Operation::GetOrLease(_) => true,
+            Operation::Multi(multi) => multi.steps.iter().all(|step| matches!(step, Step::Read(_))),
+            Operation::Write(_) | Operation::Flush => false,
+        }
+    }
+
     /// Name for metrics and spans.
     pub fn name(&self) -> &'static str {
         match self {

@@ -185,20 +185,22 @@ fn a_killed_peer_is_told_and_found_again_when_it_is_back() {
         let (transport, _) = transport_to(address, PeerOptions::default());
         let sent = call(&transport, "x");
         starts.wait_for(|n| *n == 1).await.unwrap();
-        let killed = now();
         let kill = move || peer.shutdown_timeout(Duration::from_secs(5));
         tokio::task::spawn_blocking(kill).await.unwrap();
         assert!(detail(sent.await).starts_with("no answer: "), "it was sent");
         // Known to be down: each call fails at once, however many they are.
-        for _ in 0..10_000 {
+        let (calls, asked) = (10_000, now());
+        for _ in 0..calls {
             assert!(detail(call(&transport, "x").await).starts_with("unreachable: "));
         }
-        assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+        // Far less than one of them would wait for its deadline.
+        let each = asked.elapsed() / calls;
+        assert!(each < Duration::from_millis(5), "{each:?}");
         let (peer, _) = killable_async(address.to_string()).await;
         let back = now();
         while let Err(error) = call(&transport, "x").await {
             assert!(matches!(error, Error::Unreachable { .. }), "{error}");
-            assert!(back.elapsed() < Duration::from_secs(5), "{error}");
+            assert!(back.elapsed() < Duration::from_secs(60), "{error}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         peer.shutdown_background();
@@ -522,10 +524,9 @@ async fn a_silent_peer_is_noticed() {
     let (transport, _) = transport_to(proxy, PeerOptions::default());
     let sent = call(&transport, "stuck");
     starts.wait_for(|n| *n == 1).await.unwrap();
-    let began = now();
     stall.send_replace(true);
+    // And not that the deadline of the call has passed.
     assert!(detail(sent.await).starts_with("no answer: connection lost"));
-    assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

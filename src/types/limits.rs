@@ -169,6 +169,13 @@ pub const DEADLINE_MS_MAX: u64 = 60_000;
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Open client connections from one address at one door.
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX;
+/// Bytes of replies that their clients have not taken, over all connections of a door.
+pub const REPLIES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The same on one connection, not counting a reply that is more by itself.
+pub const CONNECTION_REPLIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A connection that would hold no more than this is not refused for what the others hold: small
+/// replies go through while others do not read theirs.
+pub const REPLIES_FREE_BYTES: usize = 64 * 1024;
 /// HTTP/2 streams open on one client connection.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// Requests in flight on one client connection, over all its streams.
@@ -257,6 +264,8 @@ const _: () = assert!(RESP_BULK_BYTES_MAX <= RESP_REQUEST_BYTES_MAX);
 const _: () = assert!(RESP_REQUEST_BYTES_MAX <= RESP_BUFFERS_BYTES_MAX);
 const _: () = assert!(RESP_OUTPUT_BYTES_MAX <= RESP_BUFFERS_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
+const _: () = assert!(READS_REPLY_BYTES_MAX <= CONNECTION_REPLIES_BYTES_MAX);
+const _: () = assert!(CONNECTION_REPLIES_BYTES_MAX <= REPLIES_BYTES_MAX);
 const _: () = assert!(DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX);
 // A session is one record of a snapshot, and a chunk travels in one frame.
 const _: () = assert!(

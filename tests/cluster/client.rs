@@ -11,7 +11,7 @@ pub type Client = CacheServiceClient<Channel>;
 /// A client that connects when it is first used, and again after a failure.
 pub fn client(addr: &str) -> Client {
     let endpoint = Endpoint::from_shared(format!("http://{addr}")).unwrap();
-    let endpoint = endpoint.connect_timeout(Duration::from_secs(1)).tcp_nodelay(true);
+    let endpoint = endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true);
     CacheServiceClient::new(endpoint.connect_lazy())
         .max_decoding_message_size(8 << 20)
         .max_encoding_message_size(8 << 20)

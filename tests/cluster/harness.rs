@@ -12,9 +12,11 @@ use crate::ports::free_ports;
 use crate::process::{Process, until};
 
 /// How long a cluster may take to form, on a busy machine.
-pub const FORMS: Duration = Duration::from_secs(60);
+pub const FORMS: Duration = Duration::from_secs(180);
+/// What the configuration of a patient node has beside.
+const PATIENT: &str = "[limits]\ndoor_delay_target_ms = 60000\nqueue_delay_target_ms = 60000\n";
 /// How long one page may take.
-const PAGE: Duration = Duration::from_secs(5);
+const PAGE: Duration = Duration::from_secs(20);
 
 /// Shape of a cluster.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +26,14 @@ pub struct Shape {
     pub durability: &'static str,
     /// More flags of `serve`.
     pub flags: &'static [&'static str],
+    /// Waiting for a turn is no reason to refuse: a busy machine is no overload, unless the test is
+    /// about that.
+    pub patient: bool,
 }
 
 impl Shape {
     pub fn new(durability: &'static str) -> Shape {
-        Shape { nodes: 3, shards: 16, durability, flags: &[] }
+        Shape { nodes: 3, shards: 16, durability, flags: &[], patient: true }
     }
 }
 
@@ -81,8 +86,12 @@ impl ProcessCluster {
             let text = format!(
                 "durability = {:?}\n[node]\nid = {id}\nzone = \"zone{id}\"\ndata_dir = {data:?}\n\
                  [listen]\ngrpc = {grpc:?}\nhttp = {http:?}\npeer = {peer:?}\nresp = {resp:?}\n\
-                 [cluster]\nseeds = {seeds:?}\nexpected_nodes = {}\nshards = {}\nreplicas = {}\n",
-                shape.durability, shape.nodes, shape.shards, shape.nodes
+                 [cluster]\nseeds = {seeds:?}\nexpected_nodes = {}\nshards = {}\nreplicas = {}\n{}",
+                shape.durability,
+                shape.nodes,
+                shape.shards,
+                shape.nodes,
+                if shape.patient { PATIENT } else { "" }
             );
             std::fs::write(&config, text).unwrap();
             Member { id, grpc, http, resp, config }

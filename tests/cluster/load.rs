@@ -33,6 +33,12 @@ pub const PATIENT: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(10);
 const READERS: usize = 8;
 
+/// How long may pass for what a quiet machine does within `promise`: `calm` is the longest gap that was
+/// measured in the same run while nothing was wrong, and an election is a few such steps.
+pub fn patience(promise: Duration, calm: Duration) -> Duration {
+    promise + 10 * calm
+}
+
 #[derive(Debug)]
 struct Counter {
     key: String,
@@ -166,6 +172,14 @@ impl Load {
             (acks.gap, acks.first) = (Duration::ZERO, None);
             acks.last = at;
         }
+    }
+
+    /// Longest time without an acknowledged write of a key while nothing is wrong, over `writes` of
+    /// each: what this machine takes beside any fault.
+    pub async fn calm(&self, writes: u64) -> Duration {
+        self.mark();
+        self.acknowledged(writes).await;
+        self.gap()
     }
 
     /// For each shard, from the mark to its first write that began after it and was acknowledged.

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use raftcache::types::clock::now;
 
+/// How long any wait for something that must happen may last, whatever is usual: a busy machine is slow,
+/// and only what never happens is a fault.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Lines of a log shown when a test fails.
 const TAIL: usize = 60;
 
@@ -82,9 +86,9 @@ impl Process {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, which usually comes `within` so long.
     pub async fn exit(&mut self, within: Duration) -> ExitStatus {
-        let started = now();
+        let (started, within) = (now(), within.max(PATIENCE));
         loop {
             if let Some(status) = self.ended() {
                 return status;
@@ -111,13 +115,13 @@ impl Drop for Process {
     }
 }
 
-/// Waits until `found` finds something.
+/// Waits until `found` finds something, which it usually does `within` so long.
 pub async fn until<T>(
     what: &str,
     within: Duration,
     mut found: impl AsyncFnMut() -> Option<T>,
 ) -> T {
-    let started = now();
+    let (started, within) = (now(), within.max(PATIENCE));
     loop {
         if let Some(found) = found().await {
             return found;

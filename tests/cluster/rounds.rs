@@ -12,12 +12,13 @@ use raftcache::types::clock::now;
 use raftcache::types::random::Random;
 
 use crate::harness::{ProcessCluster, Shape};
-use crate::load::{BRIEF, Load};
+use crate::load::{BRIEF, Load, patience};
 use crate::turn;
 
 /// Random rounds, if `ROUNDS` does not say otherwise.
 const ROUNDS: u64 = 20;
-/// Every shard takes writes again within this of the kill of a node, if the others were ready.
+/// Every shard takes writes again within this of the kill of a node, if the others were ready, and what
+/// `patience` adds.
 const WRITABLE: Duration = Duration::from_secs(3);
 /// The same from the last start, if too few were left to go on.
 const BACK: Duration = Duration::from_secs(15);
@@ -107,6 +108,8 @@ struct Slowest {
     lone: Duration,
     more: Duration,
     kills: usize,
+    /// Longest gap of a key before any kill.
+    calm: Duration,
 }
 
 impl Slowest {
@@ -143,6 +146,7 @@ impl Slowest {
             ("the last start", BACK, &mut self.more)
         };
         *slowest = took.max(*slowest);
+        let limit = patience(limit, self.calm);
         println!("{round}: slowest {shard}, writable {took:?} after {since}");
         assert!(took < limit, "{shard} was not writable within {limit:?} of {since}: {took:?}");
     }
@@ -161,8 +165,9 @@ async fn rounds_of_kills_lose_nothing() {
     let shape = Shape::new("wal");
     let mut cluster = ProcessCluster::start(shape).await;
     let load = Load::start(&cluster, "rounds", KEYS, (shape.shards, BRIEF)).await;
+    let mut slowest = Slowest { calm: load.calm(10).await, ..Slowest::default() };
     load.mark();
-    let (mut slowest, mut random, began) = (Slowest::default(), Random::new(seed), now());
+    let (mut random, began) = (Random::new(seed), now());
     // Each in turn and all at once, so that these are there whatever the seed.
     let fixed = [&[0][..], &[1], &[2], &[0, 1, 2]].map(Round::of);
     let drawn = (0..rounds).map(|_| Round::random(&mut random, shape.nodes));

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use crate::ports::free_ports;
 
 /// Seconds that any one command may take.
-const PATIENCE_S: &str = "180";
+const PATIENCE_S: &str = "400";
 
 /// Containers, volumes and image; all are removed when this is dropped, whatever happened before.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl Stack {
 
     /// `make up`.
     pub fn up(&self) {
-        println!("{}", self.make(&["up"]).unwrap());
+        println!("{}", self.make(&["up", "WAIT_S=180"]).unwrap());
     }
 
     /// `make down`: the volumes stay.

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn target(doors: &Doors, json: bool) -> Target {
     let addrs = vec![doors.grpc_addr.to_string()];
-    Target { addrs, timeout: Duration::from_secs(1), json }
+    Target { addrs, timeout: Duration::from_secs(10), json }
 }
 
 fn set(value: &[u8]) -> Set {
@@ -115,7 +115,7 @@ async fn status_asks_every_node_and_reports_those_that_are_silent() {
     edit(&|table| table.nodes.get_mut(&NodeId(2)).unwrap().http_addr = silent.clone());
     let options = |json| StatusOptions {
         http_addr: doors.http_addr.to_string(),
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(20),
         json,
     };
     let (json, healthy) = run!(run_status(&options(true)));

@@ -131,7 +131,7 @@ async fn the_leader_hint_has_its_address_from_the_table() {
 
 #[tokio::test]
 async fn a_deadline_is_taken_from_the_caller_and_bounded() {
-    let limits = FrontLimits { deadline_ms_default: 4_000, ..FrontLimits::default() };
+    let limits = FrontLimits { deadline_ms_default: 11_000, ..FrontLimits::default() };
     let doors = Doors::open_with(limits).await;
     let mut client = doors.client().await;
     let mut left = async |timeout: Option<&'static str>| {
@@ -142,12 +142,12 @@ async fn a_deadline_is_taken_from_the_caller_and_bounded() {
         client.get(request).await.unwrap();
         doors.fake.seen.lock().pop().unwrap().1
     };
-    // The lower bounds leave two seconds for a slow machine.
+    // The lower bounds leave some seconds for a slow machine.
     let within = |time: Duration, ms: u64| {
         assert!(time <= Duration::from_millis(ms), "{time:?} {ms}");
-        assert!(time > Duration::from_millis(ms.saturating_sub(2_000)), "{time:?} {ms}");
+        assert!(time > Duration::from_millis(ms.saturating_sub(8_000)), "{time:?} {ms}");
     };
-    within(left(None).await, 4_000);
+    within(left(None).await, 11_000);
     within(left(Some("20S")).await, 20_000);
     within(left(Some("99999999H")).await, 60_000);
     doors.close().await;
@@ -160,7 +160,7 @@ async fn a_deadline_that_passes_says_what_may_have_happened() {
     // The client library has a timer of its own, which wins on a machine that stands still for
     // longer than the margin; then ask again.
     let mut status = Status::cancelled("not asked");
-    for _ in 0..50 {
+    for _ in 0..500 {
         let mut request = Request::new(set("stuck"));
         request.set_timeout(Duration::from_millis(200));
         status = client.set(request).await.unwrap_err();

@@ -273,7 +273,7 @@ impl Doors {
 
 /// Waits until `condition` holds, for ten seconds at most.
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = now() + Duration::from_secs(10);
+    let deadline = now() + Duration::from_secs(60);
     while !condition() {
         assert!(now() < deadline, "{what} did not happen");
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -13,7 +13,7 @@ use crate::fake::{Doors, eventually};
 
 async fn page(doors: &Doors, path: &str) -> (u16, String) {
     let addr = doors.http_addr.to_string();
-    let (code, body) = cluster::http_get(&addr, path, Duration::from_secs(5)).await.unwrap();
+    let (code, body) = cluster::http_get(&addr, path, Duration::from_secs(60)).await.unwrap();
     (code, String::from_utf8(body.to_vec()).unwrap())
 }
 
@@ -133,5 +133,5 @@ async fn connections_past_the_limit_are_closed_at_once_and_room_is_reused() {
     let mut client = doors.client().await;
     client.health(pb::HealthRequest {}).await.unwrap();
     // The second never says a word; it does not hold up the end.
-    tokio::time::timeout(Duration::from_secs(5), doors.close()).await.expect("the doors end");
+    tokio::time::timeout(Duration::from_secs(60), doors.close()).await.expect("the doors end");
 }

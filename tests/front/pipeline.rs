@@ -204,5 +204,5 @@ async fn a_stopping_node_finishes_what_it_took_and_says_that_it_stops() {
     let end: Status = stream.replies.message().await.unwrap_err();
     assert_eq!(end.code(), Code::Unavailable);
     assert_eq!(end.metadata().get("raftcache-reason").unwrap(), "stopping");
-    tokio::time::timeout(Duration::from_secs(5), doors.close()).await.expect("the door ends");
+    tokio::time::timeout(Duration::from_secs(60), doors.close()).await.expect("the door ends");
 }

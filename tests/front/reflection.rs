@@ -134,7 +134,7 @@ async fn health_follows_readiness_and_a_watch_ends_at_shutdown() {
     assert_eq!(reply["status"], "NOT_READY");
     assert_eq!(reply["notReadyBecause"], json!(["forming"]));
 
-    let closed = tokio::time::timeout(Duration::from_secs(5), doors.close());
+    let closed = tokio::time::timeout(Duration::from_secs(60), doors.close());
     let (closed, end) = tokio::join!(closed, watch.message());
     closed.expect("the watch does not hold the door open");
     assert_eq!(end.unwrap(), None);

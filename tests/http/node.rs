@@ -40,7 +40,7 @@ impl OneNode {
         let served = start(&config).await.unwrap();
         let started = now();
         while !served.readiness().0 {
-            assert!(now() - started < Duration::from_secs(60), "{:?}", served.readiness());
+            assert!(now() - started < Duration::from_secs(180), "{:?}", served.readiness());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let grpc = CacheServiceClient::connect(format!("http://{}", addr(0))).await.unwrap();

@@ -13,10 +13,12 @@ use tokio::net::TcpStream;
 use crate::client::{client, set, within};
 use crate::harness::{ProcessCluster, Shape};
 use crate::process::until;
-use crate::watch::{MIB, Polite, memory, metric, ms};
+use crate::watch::{CALLS, MIB, Polite, assert_hardly_slower, memory, metric, ms};
 use crate::{raw, turn};
 
 const IDLE: usize = 10_000;
+/// Open connections at a moment while the rest is opened: an accept queue is shorter than this.
+const AT_ONCE: usize = 200;
 /// How long each kind of bad client is at it.
 const RUDE: Duration = Duration::from_secs(4);
 
@@ -36,15 +38,16 @@ async fn ten_thousand_idle_connections_harm_nobody() {
     let shape = Shape { shards: 4, flags, ..Shape::new("memory") };
     let mut cluster = ProcessCluster::start(shape).await;
     let addr = cluster.members[0].grpc.clone();
+    let calm = Polite::calm(&cluster).await;
     let before = memory(&mut cluster, 0, "VmRSS");
     let began = now();
     let mut idle: Vec<TcpStream> = Vec::with_capacity(IDLE);
     let greeting = raw::greeting();
     while idle.len() < IDLE {
-        let wanted = (IDLE - idle.len()).min(200);
+        let wanted = (IDLE - idle.len()).min(AT_ONCE);
         let opened = join_all((0..wanted).map(|_| raw::send(&addr, &greeting))).await;
         idle.extend(opened.into_iter().flatten());
-        assert!(now() - began < Duration::from_secs(60), "{} connections opened", idle.len());
+        assert!(now() - began < Duration::from_secs(180), "{} connections opened", idle.len());
     }
     let took = now() - began;
     let open = r#"active_connections{door="grpc"}"#;
@@ -53,7 +56,7 @@ async fn ten_thousand_idle_connections_harm_nobody() {
     })
     .await;
     let polite = Polite::start(&cluster);
-    tokio::time::sleep(RUDE).await;
+    polite.calls(CALLS).await;
     let (seen, failed) = polite.stop().await;
     let after = memory(&mut cluster, 0, "VmRSS");
     println!(
@@ -67,7 +70,7 @@ async fn ten_thousand_idle_connections_harm_nobody() {
         ms(&seen, 0.99)
     );
     assert_eq!(failed, 0);
-    assert!(ms(&seen, 0.99) < 1_000.0);
+    assert_hardly_slower("idle connections", &seen, &calm);
     assert!(after - before < 64 * 1024 * IDLE as u64, "64 KiB a connection at most");
     drop(idle);
     until("the places are free", Duration::from_secs(20), async || {
@@ -134,6 +137,7 @@ async fn rude_clients_are_dropped_and_harm_nobody() {
     let addrs: Vec<String> = cluster.members.iter().map(|m| m.grpc.clone()).collect();
     let large = set("large", vec![7u8; 512 * 1024]);
     client(&addrs[0]).set(within(large, Duration::from_secs(10))).await.unwrap();
+    let calm = Polite::calm(&cluster).await;
     for rude in [Rude::Garbage, Rude::HalfFrames, Rude::NeverReads, Rude::OpensAndCloses] {
         let polite = Polite::start(&cluster);
         let tried = Arc::new(AtomicU64::new(0));
@@ -158,6 +162,8 @@ async fn rude_clients_are_dropped_and_harm_nobody() {
             closed += metric(&cluster, at, "connections_closed_total").await;
             assert_eq!(metric(&cluster, at, "task_panics_total").await, 0.0, "{rude:?}");
         }
+        // Beside them calls are as slow as what they ask for makes the machine; behind them they are not.
+        assert_hardly_slower(&format!("after {rude:?}"), &Polite::calm(&cluster).await, &calm);
         println!(
             "{rude:?}: {} connections; {} ordinary calls, {failed} failed, p50 {:.1} ms, \
              p99 {:.1} ms; {closed} connections closed by limits so far; peak {:.0} MiB resident",
@@ -168,7 +174,6 @@ async fn rude_clients_are_dropped_and_harm_nobody() {
             peak as f64 / MIB
         );
         assert_eq!(failed, 0, "{rude:?}");
-        assert!(ms(&seen, 0.99) < 2_000.0, "{rude:?}");
         assert!(peak < 768 * 1024 * 1024, "{rude:?}");
     }
     let sum = async |reason: &str| {

@@ -25,6 +25,7 @@ mod process;
 mod crowd;
 mod raw;
 mod storm;
+mod untaken;
 mod watch;
 
 use tokio::sync::{Mutex, MutexGuard};

@@ -38,8 +38,9 @@ pub fn half_a_frame() -> Vec<u8> {
     out
 }
 
-/// A `Get` on a stream: header fields as literals without a table (RFC 7541, section 6.2.2).
-pub fn get(stream: u32, key: &str) -> Vec<u8> {
+/// A call on a stream: header fields as literals without a table (RFC 7541, section 6.2.2), and its
+/// messages.
+fn call<M: prost::Message>(stream: u32, method: &str, messages: &[M]) -> Vec<u8> {
     let literal = |index: &[u8], value: &str| {
         [index, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
     };
@@ -49,20 +50,48 @@ pub fn get(stream: u32, key: &str) -> Vec<u8> {
     };
     // POST, http, :path, :authority.
     let mut fields = vec![0x83, 0x86];
-    fields.extend(literal(&[0x04], "/cache.CacheService/Get"));
+    fields.extend(literal(&[0x04], &format!("/cache.CacheService/{method}")));
     fields.extend(literal(&[0x01], "node"));
     fields.extend(named("content-type", "application/grpc"));
     fields.extend(named("te", "trailers"));
-    let message = pb::GetRequest {
+    let mut out = frame(HEADERS, END_HEADERS, stream, &fields);
+    for (at, message) in messages.iter().enumerate() {
+        let message = message.encode_to_vec();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let data = [&[0][..], &length, &message].concat();
+        let flags = if at + 1 == messages.len() { END_STREAM } else { 0 };
+        out.extend(frame(DATA, flags, stream, &data));
+    }
+    out
+}
+
+fn get_request(key: &str) -> pb::GetRequest {
+    pb::GetRequest {
         key_form: Some(pb::get_request::KeyForm::Key(key.to_owned())),
         ..pb::GetRequest::default()
+    }
+}
+
+/// A `Get` on a stream.
+pub fn get(stream: u32, key: &str) -> Vec<u8> {
+    call(stream, "Get", &[get_request(key)])
+}
+
+/// A `MultiGet` of so many times the same key on a stream.
+pub fn multi_get(stream: u32, key: &str, times: usize) -> Vec<u8> {
+    let key = pb::Key { key_form: Some(pb::key::KeyForm::Key(key.to_owned())) };
+    let keys = vec![key; times];
+    call(stream, "MultiGet", &[pb::MultiGetRequest { keys, ..pb::MultiGetRequest::default() }])
+}
+
+/// A `Pipeline` of so many `Get` of the same key.
+pub fn pipeline(stream: u32, key: &str, times: u64) -> Vec<u8> {
+    let get = |id| pb::PipelineRequest {
+        id,
+        operation: Some(pb::pipeline_request::Operation::Get(get_request(key))),
+        timeout: None,
     };
-    let message = prost::Message::encode_to_vec(&message);
-    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
-    let data = [&[0][..], &length, &message].concat();
-    let mut out = frame(HEADERS, END_HEADERS, stream, &fields);
-    out.extend(frame(DATA, END_STREAM, stream, &data));
-    out
+    call(stream, "Pipeline", &(0..times).map(get).collect::<Vec<_>>())
 }
 
 /// Connects and sends these bytes; `None` if the node closed first.

@@ -68,7 +68,7 @@ async fn who_never_ends_a_command_is_not_waited_for() {
             break;
         }
         taken += 1;
-        assert!(now() - started < Duration::from_secs(20), "still open after {taken} bytes");
+        assert!(now() - started < Duration::from_secs(120), "still open after {taken} bytes");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(now() - started >= Duration::from_millis(250));
@@ -84,7 +84,8 @@ async fn half_a_command_is_not_held_for_long() {
     let started = now();
     silent.writer.write_all(b"*2\r\n$4\r\nECHO\r\n$1000\r\nhalf").await.unwrap();
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(Duration::from_secs(20), silent.reader.read_to_end(&mut rest));
+    let ended =
+        tokio::time::timeout(Duration::from_secs(120), silent.reader.read_to_end(&mut rest));
     drop(ended.await.expect("it is closed"));
     assert!(rest.is_empty(), "{rest:?}");
     assert!(now() - started >= Duration::from_millis(250));
@@ -152,7 +153,7 @@ async fn who_never_reads_is_closed() {
     let started = now();
     // 60 MB of answers for every round; the sockets' own buffers hold a few.
     while client.writer.write_all(&get).await.is_ok() {
-        assert!(now() - started < Duration::from_secs(30), "still open");
+        assert!(now() - started < Duration::from_secs(120), "still open");
     }
     let mut other = nodes.client(0).await;
     assert_eq!(other.ask("STRLEN k").await, Reply::Integer(60_000));

@@ -54,7 +54,7 @@ impl Client {
             }
             let mut more = vec![0; 64 * 1024];
             let read = self.socket.read(&mut more);
-            let read = tokio::time::timeout(Duration::from_secs(20), read).await;
+            let read = tokio::time::timeout(Duration::from_secs(120), read).await;
             let len = read.expect("an answer within 20 s").unwrap();
             assert!(len > 0, "the server closed the connection");
             self.input.extend(&more[..len]);

@@ -33,6 +33,10 @@ use crate::types::{
 /// Two, so that a batch can have parts; most tests put every slot into the first.
 pub const SHARDS: u16 = 2;
 
+/// An attempt at a node that hangs ends after this; one at a node that answers must not, however busy
+/// the machine is.
+pub const ATTEMPT: Duration = Duration::from_secs(2);
+
 /// What a node does with an operation, once.
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -391,8 +395,8 @@ impl Nodes {
 
     pub fn options(&self) -> Options {
         Options {
-            attempt: Duration::from_millis(300),
-            deadline: Duration::from_secs(10),
+            attempt: ATTEMPT,
+            deadline: Duration::from_secs(60),
             // What refreshes the table in a test is what the test is about.
             refresh_every: Duration::from_secs(3_600),
             ..Options::new(self.addrs.clone())
@@ -417,7 +421,7 @@ pub fn not_leader(leader: Option<u64>) -> Act {
 }
 
 pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = now() + Duration::from_secs(10);
+    let deadline = now() + Duration::from_secs(60);
     while !condition() {
         assert!(now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -9,7 +9,9 @@ use crate::types::clock::now;
 
 /// Every slot is in one shard.
 const SLOT: Slot = Slot(0);
-const AFTER: Duration = Duration::from_millis(20);
+const AFTER: Duration = Duration::from_millis(100);
+/// So much later that the hedge is sent first, and well within an attempt.
+const LATE: Duration = Duration::from_millis(600);
 
 async fn client(nodes: &Nodes, options: Options) -> Client {
     let client = Client::connect(Options { hedge_after: Some(AFTER), ..options }).await.unwrap();
@@ -21,13 +23,16 @@ async fn client(nodes: &Nodes, options: Options) -> Client {
 #[tokio::test]
 async fn a_slow_read_is_asked_for_twice_and_a_write_never() {
     let nodes = Nodes::start().await;
-    let client = client(&nodes, nodes.options()).await;
-    nodes.script(1, vec![Act::Late(Duration::from_millis(250))]);
+    // Longer than this test: the first node answers only when the second has.
+    let late = Duration::from_secs(30);
+    let client = client(&nodes, Options { attempt: 2 * late, ..nodes.options() }).await;
+    nodes.script(1, vec![Act::Late(late)]);
     let started = now();
     assert!(client.get("k").await.unwrap().is_some());
-    assert!(now() - started < Duration::from_millis(200), "the second node was faster");
+    assert!(now() - started < late, "the second node was faster");
     assert_eq!(client.stats().hedges, 1);
-    nodes.script(1, vec![Act::Late(Duration::from_millis(100))]);
+    eventually("the first node was asked as well", || nodes.served()[0] == 2).await;
+    nodes.script(1, vec![Act::Late(LATE)]);
     client.set("k", "w").await.unwrap();
     assert_eq!((client.stats().hedges, nodes.world.applied()), (1, 2));
 }
@@ -45,7 +50,8 @@ async fn a_hedge_goes_to_another_node() {
         let started = now();
         assert!(client.get("k").await.unwrap().is_some());
         assert!(now() - started < nodes.options().deadline, "round {round}: the hedge answered");
-        assert_eq!(nodes.served()[0], 1 + round, "asked once a read");
+        // Less where the hedge was faster than the way to the first node.
+        assert!(nodes.served()[0] <= 1 + round, "asked once a read");
     }
     assert_eq!(client.stats().hedges, 20);
     // Of any replica: whichever is the first, and hangs, another answers.
@@ -74,7 +80,7 @@ async fn without_another_node_in_good_standing_there_is_no_hedge() {
     nodes.stop(2).await;
     nodes.stop(3).await;
     let slow = async || {
-        nodes.script(1, vec![Act::Late(Duration::from_millis(100))]);
+        nodes.script(1, vec![Act::Late(LATE)]);
         assert!(client.get("k").await.unwrap().is_some());
         client.stats().hedges
     };
@@ -105,7 +111,7 @@ async fn a_node_that_hangs_behind_hedges_is_found_out() {
             assert!(client.get("k").await.unwrap().is_some());
             assert!(now() - started < nodes.options().attempt, "{door:?}");
         }
-        assert_eq!(nodes.served()[0], 3, "{door:?}");
+        eventually("asked twice", || nodes.served()[0] == 3).await;
         // Both attempts are heard out; the second to end opens the breaker.
         let node = client.inner.router.pick(SLOT, false, None).unwrap().node;
         assert_eq!(node.address, nodes.addrs[0]);
@@ -123,7 +129,7 @@ async fn a_node_that_is_slower_than_a_hedge_but_answers_is_not_left_alone() {
         let options = Options { breaker_failures: 1, door, ..nodes.options() };
         let client = client(&nodes, options).await;
         for round in 1..=5 {
-            nodes.script(1, vec![Act::Late(Duration::from_millis(100))]);
+            nodes.script(1, vec![Act::Late(LATE)]);
             assert!(client.get("k").await.unwrap().is_some());
             assert_eq!(client.stats().hedges, round, "{door:?}");
             let node = client.inner.router.pick(SLOT, false, None).unwrap().node;

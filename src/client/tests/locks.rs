@@ -54,10 +54,10 @@ async fn who_waits_for_a_fill_is_not_taken_for_lost_and_holds_nobody_up() {
     let options = Options { connections: 1, in_flight_max: 4, ..nodes.options() };
     let client = Client::connect(options).await.unwrap();
     let token = fill_token(&client, "k").await;
-    let wait = waiting(Duration::from_secs(8));
+    let wait = waiting(Duration::from_secs(50));
     let waiters = futures_util::future::join_all((0..4).map(|_| client.get_or_lease("k", wait)));
     let filler = async {
-        let deadline = now() + Duration::from_secs(5);
+        let deadline = now() + Duration::from_secs(30);
         while nodes.world.waits().len() < 5 {
             assert!(now() < deadline, "not all of them wait");
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -88,12 +88,12 @@ async fn no_more_wait_on_a_connection_than_it_has_places() {
         let options = Options { connections: 1, in_flight_max: 4, door, ..nodes.options() };
         let client = Client::connect(options).await.unwrap();
         fill_token(&client, "k").await;
-        let wait = waiting(Duration::from_secs(1));
+        let wait = waiting(Duration::from_secs(2));
         let callers = (0..8).map(|_| client.get_or_lease("k", wait));
         for busy in futures_util::future::join_all(callers).await {
             assert_eq!(busy.unwrap(), Leased::Busy);
         }
-        assert_eq!(nodes.world.waits().iter().filter(|wait| **wait > 900).count(), 4, "{door:?}");
+        assert_eq!(nodes.world.waits().iter().filter(|wait| **wait > 1_000).count(), 4, "{door:?}");
         assert!(client.stats().retries >= 4, "the others came again");
         let hasty =
             Options { connections: 1, in_flight_max: 1, attempts_max: 1, door, ..nodes.options() };
@@ -114,24 +114,25 @@ async fn a_wait_ends_with_its_time_and_with_the_deadline() {
     fill_token(&client, "k").await;
     assert_eq!(client.get_or_lease("k", LeaseOptions::default()).await.unwrap(), Leased::Busy);
     let started = now();
-    let wait = Duration::from_millis(400);
+    let wait = Duration::from_millis(1_200);
     assert_eq!(client.get_or_lease("k", waiting(wait)).await.unwrap(), Leased::Busy);
     assert!(now() - started >= wait);
     // The deadline is less than the wait: a plain answer all the same.
-    let hasty = client.within(Duration::from_millis(800));
+    let hasty = client.within(Duration::from_millis(2_400));
     assert_eq!(hasty.get_or_lease("k", waiting(MINUTE)).await.unwrap(), Leased::Busy);
 
     // A second attempt waits for what is left.
-    let after = Duration::from_millis(300);
+    let after = Duration::from_millis(900);
     let full = Error::from(Reason::ResourceExhausted { what: "x", limit: 1 });
     nodes.script(1, vec![Act::Refuse(full.retry_after(after))]);
     let started = now();
-    let wait = Duration::from_millis(700);
+    let wait = Duration::from_millis(2_100);
     assert_eq!(client.get_or_lease("k", waiting(wait)).await.unwrap(), Leased::Busy);
     assert!(now() - started < wait + after, "{:?}", now() - started);
     let waits = nodes.world.waits();
     assert_eq!((waits.len(), &waits[..2]), (5, &[0, 0][..]), "{waits:?}");
-    assert!((300..=400).contains(&waits[2]), "{waits:?}");
-    assert!((500..=700).contains(&waits[3]), "an eighth less than the deadline: {waits:?}");
-    assert!((200..=400).contains(&waits[4]), "what the first attempt left: {waits:?}");
+    // The lower bounds leave most of a second for a slow machine.
+    assert!((400..=1_200).contains(&waits[2]), "{waits:?}");
+    assert!((1_200..=2_100).contains(&waits[3]), "an eighth less than the deadline: {waits:?}");
+    assert!((300..=1_200).contains(&waits[4]), "what the first attempt left: {waits:?}");
 }
