@@ -14,7 +14,7 @@ use raftcache::types::{Error, GroupId, NodeId, Outcome, Reason, RoutingEpoch};
 use source::{Source, repository};
 
 /// Documents whose marks are checked.
-const DOCUMENTS: [&str; 18] = [
+const DOCUMENTS: [&str; 19] = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
@@ -30,6 +30,7 @@ const DOCUMENTS: [&str; 18] = [
     "docs/overload.md",
     "docs/performance.md",
     "docs/resp.md",
+    "docs/testing.md",
     "docs/glossary.md",
     "docs/locks.md",
     "docs/adr/README.md",

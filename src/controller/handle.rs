@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ use crate::raft::replica::Replica;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::{Instant, SharedClock, now};
 use crate::types::log_limit::LogLimit;
+use crate::types::watch;
 use crate::types::{Error, GroupId, NodeId, Outcome, Reason, ReplicaId, RoutingEpoch};
 
 /// Longest one attempt to reach the controller's leader may take.

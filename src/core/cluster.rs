@@ -14,6 +14,7 @@ pub use self::losses::ReportLost;
 use super::placement::plan;
 use super::ring;
 use super::table::{Formed, NodeInfo, ReplicaPlacement, RoutingTable, ShardPlacement};
+use crate::types::countermeasure::{Countermeasure, taken_out};
 use crate::types::limits::{CONTROLLER_REPLICAS_MAX, SHARD_BYTES_MAX_FLOOR, SHARDS_MAX};
 use crate::types::{Generation, NodeId, ReplicaId, RoutingEpoch, ShardId, wire};
 
@@ -241,6 +242,9 @@ impl ClusterMachine {
         }
         self.state.incarnations.insert(node, incarnation);
         self.state.table.nodes.insert(node, info);
+        if !lost.is_empty() && taken_out(Countermeasure::LostReplicaIds) {
+            self.lose(&self.placed_on(node));
+        }
         self.lose(&lost);
         None
     }

@@ -23,6 +23,7 @@ use super::slot_set::SlotSet;
 use super::snapshot::Walk;
 use super::watcher::SharedWatcher;
 use crate::types::limits::{BATCH_WRITES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::types::probe::{Probe, reached};
 use crate::types::wire;
 use crate::types::{
     Batch, Command, Condition, Expiry, Generation, Refusal, Reply, RoutingEpoch, Version, Write,
@@ -203,8 +204,14 @@ impl Machine {
         let Some(once) = &write.request_id else { return self.execute(&write.command, version) };
         let slots = Slots::of(&write.command);
         match self.retries.look(once, &slots, version) {
-            Seen::Again(reply) => return reply,
-            Seen::Forgotten => return Reply::Refused(Refusal::SessionExpired),
+            Seen::Again(reply) => {
+                reached(Probe::RetryAnswered);
+                return reply;
+            }
+            Seen::Forgotten => {
+                reached(Probe::ReplyForgotten);
+                return Reply::Refused(Refusal::SessionExpired);
+            }
             Seen::New => {}
         }
         let reply = self.execute(&write.command, version);

@@ -10,6 +10,7 @@ use super::digest::fold;
 use super::session::{Seen, Session, Slots};
 use super::sessions::{Moment, SessionPart, Sessions};
 use super::slot_set::SlotSet;
+use crate::types::countermeasure::{Countermeasure, taken_out};
 use crate::types::limits::AGE_STEP_MS_MAX;
 use crate::types::{Asker, Once, Reply};
 
@@ -41,6 +42,10 @@ impl RetryMemory {
 
     /// A log entry made log time grow by so much.
     pub fn pass(&mut self, log_time_grew_ms: u64) {
+        if taken_out(Countermeasure::RetryBeforeExpiry) {
+            self.age_ms = self.age_ms.saturating_add(log_time_grew_ms);
+            return self.settle();
+        }
         self.age_ms = self.age_ms.saturating_add(log_time_grew_ms.min(AGE_STEP_MS_MAX));
     }
 

@@ -27,6 +27,7 @@ use crate::types::limits::{
     KEY_BYTES_MAX, SESSION_IDLE_MS_MAX, SESSION_REPLIES_MAX, SESSION_REPLY_BYTES_MAX,
     SESSIONS_BYTES_MAX, SESSIONS_MAX, TRANSACTION_OPERATIONS_MAX,
 };
+use crate::types::probe::{Probe, reached};
 use crate::types::{Once, Refusal, Reply};
 
 /// Sessions dropped for idleness by one log entry.
@@ -210,7 +211,10 @@ impl Sessions {
                 session.used_age_ms.saturating_add(SESSION_IDLE_MS_MAX) <= age_ms
             };
             match self.sessions.peek_lru() {
-                Some((_, session)) if idle(session) => self.drop_oldest(),
+                Some((_, session)) if idle(session) => {
+                    reached(Probe::SessionForgotten);
+                    self.drop_oldest();
+                }
                 _ => break,
             }
         }

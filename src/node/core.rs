@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +31,7 @@ use crate::storage::snapshot_files::SnapshotFiles;
 use crate::transport::Handler;
 use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
+use crate::types::watch;
 use crate::types::{Error, NodeId, ReplicaId, RoutingEpoch, task};
 
 /// What an operator chose for a node.

@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use crate::controller::{HostError, Standing};
 use crate::core::machine::{MachineConfig, versions_from};
@@ -28,6 +27,8 @@ use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, SharedClock};
 use crate::types::metrics::Metrics;
+use crate::types::probe::{Probe, reached};
+use crate::types::watch;
 use crate::types::{Error, LogKey, NodeId, Reason, ShardId, Slot};
 
 /// Replicas of one node.
@@ -221,6 +222,7 @@ impl Host {
     }
 
     fn log_lost(&self, key: LogKey, why: String) -> HostError {
+        reached(Probe::LogLost);
         self.lost.lock().insert(key, why);
         HostError::LogLost(key)
     }

@@ -22,6 +22,7 @@ use super::frame_codec::{AppendExtras, LifeClock};
 use super::runtime::random_u64;
 use crate::core::clock_rate::{RateMeter, age_bound_ms};
 use crate::types::clock::{Instant, now};
+use crate::types::probe::{Probe, reached};
 
 /// When an append arrived, by the follower's own clock, microseconds since its start.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +126,9 @@ impl FreshnessTracker {
     pub fn heard(&self, term: u64, arrived: Arrived, extras: &AppendExtras, applied_index: u64) {
         // What this replica said in an earlier life is no news of this one.
         let own = extras.echo.life == self.life || taken_out(Countermeasure::EchoOfThisLife);
+        if !own {
+            reached(Probe::StaleEchoDropped);
+        }
         let counts = own && extras.quorum_age_ms != u64::MAX;
         let worth_ms = extras.echo.ms.checked_sub(extras.quorum_age_ms).filter(|_| counts);
         let worth = worth_ms.map(|worth_ms| (extras.complete_index, worth_ms));

@@ -8,14 +8,13 @@
 //! wakes who waits for it. Callers enter while they hold the machine's lock for reading, so no change
 //! lies between what they saw and their place here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use crate::core::watcher::Watcher;
 use crate::types::clock::{Instant, now};
@@ -24,6 +23,7 @@ use crate::types::limits::{
     LEASE_WAITERS_MAX, WHAT_LEASE_KEYS_BYTES, WHAT_LEASE_TOKENS, WHAT_LEASE_WAITERS,
     WHAT_LEASE_WAITERS_KEY,
 };
+use crate::types::watch;
 use crate::types::{Error, Reason};
 
 /// Bounds of one group's leases (INV-8).
@@ -66,8 +66,8 @@ pub struct Leases {
 #[derive(Debug, Default)]
 struct State {
     term: u64,
-    /// By key hash, as the machine tells changes.
-    keys: HashMap<u32, Vec<Held>>,
+    /// By key hash, as the machine tells changes. In order: a seed repeats who is woken first.
+    keys: BTreeMap<u32, Vec<Held>>,
     /// The tokens by when they end, with the hash of their key.
     ends: BTreeMap<(Instant, u64), u32>,
     waiting: usize,

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use crate::types::{LogKey, NodeId};
+use crate::types::{LogKey, NodeId, watch};
 
 /// Longest list: far more replicas than a node and its peers ever run. Past it they are logged only.
 const LISTED_MAX: usize = 4_096;

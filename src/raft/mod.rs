@@ -8,7 +8,6 @@ mod builds;
 mod cache_machine;
 pub mod cluster_machine;
 mod compactor;
-mod countermeasure;
 pub mod delay;
 mod digests;
 mod entry_codec;
@@ -25,6 +24,7 @@ mod log_store;
 pub mod lost_replicas;
 pub mod machine;
 mod network;
+mod ordered_watch;
 pub mod quorum;
 pub mod replica;
 pub mod runtime;
@@ -36,6 +36,8 @@ mod snapshot_send;
 mod state_store;
 mod touches;
 mod types;
+
+use crate::types::countermeasure;
 
 #[cfg(test)]
 mod group_tests;

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures_util::future::BoxFuture;
 use openraft::Raft;
 use openraft::errors::{InitializeError, RaftError};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,6 +42,7 @@ use crate::storage::wal::{self, Wal};
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
+use crate::types::watch;
 use crate::types::{Error, LogKey, NodeId, Reason, ReplicaId, task};
 
 /// What a replica needs of its node.

@@ -11,14 +11,18 @@ use std::time::Duration;
 use openraft::OptionalSend;
 use openraft_rt::AsyncRuntime;
 use openraft_rt_tokio::TokioRuntime;
-use rand::SeedableRng;
+use rand::distr::{Distribution, StandardUniform};
 use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::ordered_watch::OrderedWatch;
 
 thread_local! {
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Makes every election time-out drawn on this thread a function of `seed`.
+/// Makes every random number that the Raft layer draws on this thread a function of `seed`:
+/// election time-outs, fill tokens.
 pub fn seed_thread(seed: u64) {
     SEED.with(|cell| cell.set(Some(seed)));
 }
@@ -42,6 +46,30 @@ fn mix(seed: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// Random numbers, which the seed of the thread decides if it has one.
+fn random() -> SmallRng {
+    let seeded = SEED.with(|cell| {
+        let seed = cell.get()?;
+        cell.set(Some(mix(seed)));
+        Some(seed)
+    });
+    match seeded {
+        Some(seed) => SmallRng::seed_from_u64(mix(seed ^ 0x5bd1_e995)),
+        None => rand::make_rng(),
+    }
+}
+
+/// One random number.
+pub(super) fn draw<T>() -> T
+where
+    StandardUniform: Distribution<T>,
+{
+    match SEED.get() {
+        Some(_) => random().random(),
+        None => rand::random(),
+    }
 }
 
 impl AsyncRuntime for SeededRuntime {
@@ -89,19 +117,11 @@ impl AsyncRuntime for SeededRuntime {
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
-        let seeded = SEED.with(|cell| {
-            let seed = cell.get()?;
-            cell.set(Some(mix(seed)));
-            Some(seed)
-        });
-        match seeded {
-            Some(seed) => SmallRng::seed_from_u64(mix(seed ^ 0x5bd1_e995)),
-            None => rand::make_rng(),
-        }
+        random()
     }
 
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
-    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
+    type Watch = OrderedWatch;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
 

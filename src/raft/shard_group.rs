@@ -18,6 +18,7 @@ use super::replica::{Replica, ReplicaDeps, StartError};
 use super::touches::Touches;
 use crate::core::machine::{Due, Machine, MachineConfig};
 use crate::types::clock::{Instant, SharedClock, now};
+use crate::types::probe::{Probe, reached};
 use crate::types::{
     Answer, Command, Consistency, Error, Freshness, LogKey, NodeId, Query, Reason, Reply, Write,
     task,
@@ -174,6 +175,7 @@ impl ShardGroup {
                     return self.read_at_leader(&queries, deadline).await;
                 }
                 inner.replica.lease_barrier(deadline).await?;
+                reached(Probe::LeaseRead);
                 self.read_applied(&queries, deadline).await
             }
             Consistency::Stale => {
@@ -184,6 +186,7 @@ impl ShardGroup {
                 inner.replica.check_runs()?;
                 let age_ms = inner.replica.age_ms().unwrap_or(u64::MAX);
                 if age_ms > staleness_ms_max {
+                    reached(Probe::TooStale);
                     return Err(Reason::TooStale { age_ms, staleness_ms_max }.into());
                 }
                 Ok(self.read_here(&queries))
@@ -243,7 +246,10 @@ impl ShardGroup {
         *ticked = Some(now());
         let tick = Write { request_id: None, command: Command::Tick };
         match inner.queue.write(vec![tick], deadline).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                reached(Probe::TickForRead);
+                Ok(())
+            }
             // The read changed nothing: whatever became of the tick, the read itself is rejected.
             Err(error) => Err(match error.reason {
                 Reason::NotLeader { .. }

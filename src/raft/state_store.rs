@@ -20,6 +20,7 @@ use super::types::{Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::storage::health::Reporter;
 use crate::storage::snapshot_files::{Life, SnapshotFile, SnapshotFiles, SnapshotWriter};
 use crate::types::limits::SNAPSHOT_CHUNK_BYTES;
+use crate::types::probe::{Probe, reached};
 use crate::types::{LogKey, wire};
 
 /// The machine and how far it is applied, always changed together.
@@ -242,6 +243,7 @@ impl<M: StateMachine> RaftStateMachine<TypeConfig> for StateStore<M> {
             membership: meta.last_membership.clone(),
             installs: state.installs + 1,
         };
+        reached(Probe::SnapshotInstalled);
         Ok(())
     }
 

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use super::admission::Admission;
 use super::alarms::AlarmControl;
@@ -37,6 +36,7 @@ use crate::core::table::RoutingTable;
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, now};
 use crate::types::metrics::Metrics;
+use crate::types::watch;
 use crate::types::{Error, GroupId, NodeId, Reason, RoutingEpoch, ShardId};
 
 /// What a service is made of.

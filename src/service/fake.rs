@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 pub(super) use super::fake_net::Cut;

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use prometheus::{Histogram, IntCounter};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -26,6 +26,7 @@ use crate::raft::delay::DelayWatch;
 use crate::transport::{self, FrameKind, SharedTransport};
 use crate::types::clock::{Instant, now};
 use crate::types::limits::BATCH_WRITES_MAX;
+use crate::types::watch;
 use crate::types::{
     Consistency, Error, GroupId, NodeId, Outcome, Query, Reason, RoutingEpoch, ShardId,
 };

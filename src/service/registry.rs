@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use crate::types::GroupId;
+use crate::types::watch;
 
 /// The groups that run on this node. Clones share one registry. Readers hold the lock for one
 /// look-up in a map; who waits for a group to appear is woken by a change.

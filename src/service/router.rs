@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use super::local_group::LocalGroup;
@@ -14,6 +13,7 @@ use super::unit::Route;
 use crate::core::table::RoutingTable;
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, now};
+use crate::types::watch;
 use crate::types::{GroupId, NodeId, RoutingEpoch, ShardId};
 
 /// How long the local replica's word that there is no leader is trusted before other replicas are

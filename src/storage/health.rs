@@ -10,13 +10,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use super::disk::{self, Disk};
 use super::identity::Identity;
 use super::snapshot_files::SnapshotFiles;
 use super::wal_slot::WalSlot;
 use crate::types::metrics::Metrics;
+use crate::types::watch;
 
 /// Room must grow above the reserve by this part of it before a node leads again: no flapping.
 const HYSTERESIS: u64 = 4;

@@ -17,6 +17,13 @@ pub struct SimFiles {
     state: Mutex<State>,
 }
 
+/// A copy of what the files of a directory held.
+#[derive(Clone, Debug)]
+pub struct SimFilesBackup {
+    dir: PathBuf,
+    files: BTreeMap<PathBuf, Arc<Vec<u8>>>,
+}
+
 type Names = BTreeMap<PathBuf, Arc<Mutex<Content>>>;
 
 #[derive(Debug)]
@@ -83,6 +90,28 @@ impl SimFiles {
             let len = content.synced + kept;
             Arc::make_mut(&mut content.bytes).truncate(len);
             content.synced = len;
+        }
+        state.durable.clone_from(&names);
+        state.names = names;
+    }
+
+    /// What the files below `dir` hold now, as a backup of them holds it.
+    pub fn backup(&self, dir: &Path) -> SimFilesBackup {
+        let state = self.state.lock();
+        let inside = state.durable.iter().filter(|(path, _)| path.starts_with(dir));
+        let bytes = |content: &Arc<Mutex<Content>>| Arc::clone(&content.lock().bytes);
+        let files = inside.map(|(path, content)| (path.clone(), bytes(content))).collect();
+        SimFilesBackup { dir: dir.to_owned(), files }
+    }
+
+    /// An older copy is put back in place of what is there.
+    pub fn restore(&self, backup: &SimFilesBackup) {
+        let mut state = self.state.lock();
+        let mut names = state.durable.clone();
+        names.retain(|path, _| !path.starts_with(&backup.dir));
+        for (path, bytes) in &backup.files {
+            let content = Content { bytes: Arc::clone(bytes), synced: bytes.len() };
+            names.insert(path.clone(), Arc::new(Mutex::new(content)));
         }
         state.durable.clone_from(&names);
         state.names = names;

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod countermeasure;
 pub mod error;
 pub mod ids;
 pub mod lease;
@@ -10,11 +11,13 @@ pub mod lock;
 pub mod log_limit;
 pub mod metrics;
 pub mod once;
+pub mod probe;
 pub mod query;
 pub mod random;
 pub mod reply;
 pub mod task;
 pub mod transaction;
+pub mod watch;
 pub mod watchdog;
 pub mod wire;
 

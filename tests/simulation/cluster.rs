@@ -1,6 +1,6 @@
 //! Whole nodes over a simulated network, simulated disks and clocks of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,24 +8,32 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use raftcache::controller::founders::MemoryFounders;
+use raftcache::core::slot::slot_of;
 use raftcache::node::{Environment, Node, NodeSettings};
 use raftcache::raft::settings::RaftSettings;
 use raftcache::raft::shard_group::ShardGroup;
 use raftcache::service::{Execute, NodeStatus, Options, Service};
 use raftcache::storage::disk::{Disk, FileReader, FileWriter};
 use raftcache::storage::health::{NodeStorage, StorageHealth};
-use raftcache::storage::sim_files::SimFiles;
-use raftcache::storage::sim_wal::{SimDisk, SimWal};
+use raftcache::storage::sim_files::{SimFiles, SimFilesBackup};
+use raftcache::storage::sim_wal::{DiskCopy, SimDisk, SimWal};
 use raftcache::storage::wal::Wal;
 use raftcache::storage::wal_slot::WalSlot;
 use raftcache::transport::sim::SimNetwork;
-use raftcache::types::clock::SimClock;
+use raftcache::types::clock::{SimClock, now};
 use raftcache::types::metrics::Metrics;
 use raftcache::types::random::Random;
-use raftcache::types::{NodeId, task};
+use raftcache::types::{Command, Generation, GroupId, NodeId, Write, task};
 use tokio_util::sync::CancellationToken;
 
+use crate::fills::Leading;
 use crate::plan::Plan;
+
+/// A copy of the shards' logs and snapshots of a node.
+pub type Backup = (DiskCopy, SimFilesBackup);
+
+/// Where a node keeps the snapshots of shards.
+const SNAPSHOTS: &str = "/data/snapshots";
 
 /// Room that a simulated disk must have.
 pub const RESERVE_BYTES: u64 = 1 << 20;
@@ -112,6 +120,7 @@ pub struct Cluster {
     stores: Mutex<BTreeMap<u64, Store>>,
     lives: Mutex<BTreeMap<u64, Arc<Life>>>,
     metrics: Mutex<Vec<Arc<Metrics>>>,
+    lost: Mutex<BTreeSet<u64>>,
 }
 
 impl Cluster {
@@ -125,7 +134,8 @@ impl Cluster {
         let mut stores = BTreeMap::new();
         for id in 1..=plan.nodes {
             let clock = SimClock::new(1_700_000_000_000);
-            clock.jump((random.bits() % 20_001) as i64 - 10_000);
+            let apart = plan.clocks_differ_ms;
+            clock.jump((random.bits() % (2 * apart + 1)) as i64 - apart as i64);
             let shard_disk = SimDisk::new(random.bits());
             if plan.bug.skips_fsync() {
                 shard_disk.set_skip_fsync(true);
@@ -148,6 +158,7 @@ impl Cluster {
             stores: Mutex::new(stores),
             lives: Mutex::default(),
             metrics: Mutex::default(),
+            lost: Mutex::default(),
         })
     }
 
@@ -228,6 +239,7 @@ impl Cluster {
             shard_bytes_max: 1 << 20,
             raft: RaftSettings {
                 snapshot_log_bytes: self.plan.snapshot_log_bytes,
+                lease_reads: self.plan.lease_reads,
                 ..RaftSettings::default()
             },
             service: Options::default(),
@@ -247,6 +259,9 @@ impl Cluster {
             store.control_disk.crash();
             store.files.crash();
         }
+        if !self.plan.durable {
+            self.lost.lock().insert(id);
+        }
         // What is left is a ghost without hands; it is told to end so that it costs nothing.
         let ghost = life.node.lock().take().expect("a life ends once");
         drop(task::spawn("ghost", ghost.stop()));
@@ -259,6 +274,34 @@ impl Cluster {
         let store = stores.get_mut(&id).expect("a node of this cluster");
         store.shard_disk.wipe();
         store.files = SimFiles::new(self.plan.seed);
+    }
+
+    /// What the shards' logs and snapshots of a node hold now.
+    pub fn backup(&self, id: u64) -> Backup {
+        let stores = self.stores.lock();
+        let store = &stores[&id];
+        (store.shard_disk.copy(), store.files.backup(Path::new(SNAPSHOTS)))
+    }
+
+    /// An operator puts an older copy of them back. The controller's log stays.
+    pub fn restore(&self, id: u64, backup: &Backup) {
+        assert!(self.life(id).is_none(), "only of a node that is down");
+        let stores = self.stores.lock();
+        let store = &stores[&id];
+        store.shard_disk.put_back(backup.0.clone());
+        store.files.restore(&backup.1);
+        drop(stores);
+        self.lost.lock().insert(id);
+    }
+
+    /// Every group begins again: no replica is lost any more.
+    pub fn all_begin_again(&self) {
+        self.lost.lock().clear();
+    }
+
+    /// Nodes whose replicas of shards are lost for good: nobody waits for them.
+    pub fn lost(&self) -> BTreeSet<u64> {
+        self.lost.lock().clone()
     }
 
     /// The node's disk answers every change with this error from now on; `None` ends it.
@@ -300,6 +343,47 @@ impl Cluster {
             life.service.registry().all().into_iter().map(move |(_, group)| (id, group))
         };
         lives.iter().flat_map(groups).collect()
+    }
+
+    /// Has every group write something of no consequence.
+    pub async fn tick_everywhere(&self) {
+        for (_, group) in self.groups() {
+            if group.replica().is_leader() {
+                let tick = Write { request_id: None, command: Command::Tick };
+                // A leader that is none any more writes nothing; another one does next time.
+                drop(group.write(vec![tick], now() + Duration::from_secs(1)).await);
+            }
+        }
+    }
+
+    /// Who leads the group of a key with the highest term, as the nodes believe.
+    pub fn leading(&self, key: &[u8]) -> Leading {
+        let lives: Vec<_> = self.lives.lock().values().cloned().collect();
+        let leader = |life: &Arc<Life>| {
+            let shard = life.service.table().owner(slot_of(key))?;
+            let group = life.service.registry().get(GroupId::of_shard(shard))?;
+            let leader = group.replica().leader().filter(|_| group.replica().is_leader())?;
+            Some((leader.term, life.id))
+        };
+        lives.iter().filter_map(leader).max()
+    }
+
+    /// Generation of each shard, as the node with the newest table knows it.
+    pub fn generations(&self) -> Vec<Generation> {
+        let lives: Vec<_> = self.lives.lock().values().cloned().collect();
+        let tables = lives.iter().map(|life| life.service.table());
+        let newest = tables.max_by_key(|table| table.epoch);
+        newest.map_or_else(Vec::new, |table| table.shards.values().map(|s| s.generation).collect())
+    }
+
+    /// Terms of all groups, added up: each is an election, or an attempt at one.
+    pub fn terms(&self) -> u64 {
+        let mut terms: BTreeMap<GroupId, u64> = BTreeMap::new();
+        for replica in self.statuses().into_iter().flat_map(|status| status.replicas) {
+            let term = terms.entry(replica.group).or_default();
+            *term = replica.term.max(*term);
+        }
+        terms.values().sum()
     }
 
     /// INV-3 at run time: replicas that differed from their leader, over all lives.

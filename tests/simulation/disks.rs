@@ -14,7 +14,7 @@ use raftcache::types::{
     ValueKind,
 };
 
-use crate::client::Book;
+use crate::book::Book;
 use crate::cluster::{Cluster, RESERVE_BYTES};
 use crate::plan::{Bug, Plan};
 use crate::run::{equal, formed};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use porcupine_rs::{CheckResult, Operation, check_operations_timeout};
 
+use crate::book::Span;
 use crate::model::{Register, Step};
 
 /// How long the search for an order may take, wall clock.
@@ -16,13 +17,7 @@ const SEARCH_MAX: Duration = Duration::from_secs(30);
 pub struct Event {
     pub client: u32,
     pub step: Step,
-    /// Position of its call among all calls and returns of the run.
-    pub call: i64,
-    /// Position of its return; `i64::MAX` if it never surely ended.
-    pub returned: i64,
-    /// Virtual time of call and return, milliseconds; for the reader of a failure.
-    pub call_ms: u64,
-    pub returned_ms: u64,
+    pub span: Span,
 }
 
 /// Everything clients saw in one run, by key.
@@ -34,13 +29,18 @@ pub struct History {
 impl History {
     pub fn push(&mut self, key: &str, mut event: Event) {
         if event.step.is_unknown() {
-            event.returned = i64::MAX;
+            event.span.returned = i64::MAX;
         }
         self.keys.entry(key.to_owned()).or_default().push(event);
     }
 
     pub fn len(&self) -> usize {
         self.keys.values().map(Vec::len).sum()
+    }
+
+    /// What was done to a key.
+    pub fn events(&self, key: &str) -> &[Event] {
+        self.keys.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// Checks every key.
@@ -64,8 +64,8 @@ impl History {
 fn search(events: &[Event]) -> CheckResult {
     let operation = |event: &Event| Operation::<Register> {
         client_id: Some(event.client),
-        call_time: event.call,
-        return_time: event.returned,
+        call_time: event.span.call,
+        return_time: event.span.returned,
         op: event.step,
         metadata: None,
     };
@@ -75,7 +75,8 @@ fn search(events: &[Event]) -> CheckResult {
 
 /// The shortest beginning that has no order, without the reads it does not need.
 fn explain(key: &str, events: &[Event]) -> String {
-    let mut ends: Vec<i64> = events.iter().map(|e| e.returned).filter(|t| *t != i64::MAX).collect();
+    let mut ends: Vec<i64> =
+        events.iter().map(|e| e.span.returned).filter(|t| *t != i64::MAX).collect();
     ends.sort_unstable();
     // A beginning without an order stays without one when it gets longer.
     let first_bad =
@@ -98,14 +99,14 @@ fn explain(key: &str, events: &[Event]) -> String {
     }
     let mut text = format!("key {key} is not linearizable; {} operations show it:", shown.len());
     for event in &shown {
-        let end = match event.returned {
+        let end = match event.span.returned {
             i64::MAX => "       ?".to_owned(),
-            _ => format!("{:>8}", event.returned_ms),
+            _ => format!("{:>8}", event.span.returned_ms),
         };
         let _ = write!(
             text,
             "\n  {:>8} ms ..{end} ms  client {:>2}  {:?}",
-            event.call_ms, event.client, event.step
+            event.span.call_ms, event.client, event.step
         );
     }
     text
@@ -113,14 +114,16 @@ fn explain(key: &str, events: &[Event]) -> String {
 
 /// What had been answered at `end`. A write that was under way may have taken effect.
 fn until(events: &[Event], end: i64) -> Vec<Event> {
-    let begun = events.iter().filter(|event| event.call < end);
-    let mut kept: Vec<Event> =
-        begun.filter(|event| event.returned <= end || !event.step.is_read()).copied().collect();
+    let begun = events.iter().filter(|event| event.span.call < end);
+    let mut kept: Vec<Event> = begun
+        .filter(|event| event.span.returned <= end || !event.step.is_read())
+        .copied()
+        .collect();
     for event in &mut kept {
-        if event.returned > end {
-            event.returned = i64::MAX;
+        if event.span.returned > end {
+            event.span.returned = i64::MAX;
         }
     }
-    kept.sort_by_key(|event| event.call);
+    kept.sort_by_key(|event| event.span.call);
     kept
 }

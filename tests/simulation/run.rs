@@ -8,12 +8,15 @@ use std::time::Duration;
 use raftcache::raft::runtime::seed_thread;
 use raftcache::types::GroupId;
 use raftcache::types::clock::now;
+use raftcache::types::countermeasure::take_out;
+use raftcache::types::probe::{self, Probe};
 use raftcache::types::task;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Book, Client, Counts};
+use crate::book::{Book, Counts};
+use crate::client::Client;
 use crate::cluster::Cluster;
-use crate::nemesis::{self, Nemesis};
+use crate::nemesis::{self, Happened, Nemesis};
 use crate::plan::{Bug, Plan};
 
 /// Virtual time in which a healthy cluster must form, or serve again.
@@ -32,8 +35,10 @@ pub struct Outcome {
     pub counts: Counts,
     pub checked: usize,
     pub faults: u64,
-    /// Terms of all groups at the end: each is an election.
+    /// Since the cluster has formed.
     pub elections: u64,
+    /// Rare states that were reached.
+    pub reached: BTreeMap<Probe, u64>,
     pub virtual_ms: u64,
     pub trace: u64,
     pub lines: Vec<String>,
@@ -56,13 +61,13 @@ pub fn run(plan: Plan, keep_lines: bool) -> Outcome {
     watch_panics();
     PANICS.with(|panics| panics.borrow_mut().clear());
     seed_thread(plan.seed);
+    drop(probe::take());
+    let _out: Vec<_> = plan.bug.takes_out().iter().map(|which| take_out(*which)).collect();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
-    // `watch` channels wake those who wait in an order drawn from tokio's own random numbers.
-    #[cfg(tokio_unstable)]
-    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&plan.seed.to_le_bytes()));
     let runtime = builder.build().expect("a runtime without a driver for sockets");
     let mut outcome = runtime.block_on(drive(plan, keep_lines));
+    outcome.reached = probe::take();
     // Everything ends here, so that a panic while it ends is seen as well.
     drop(runtime);
     let panics = PANICS.with(|panics| std::mem::take(&mut *panics.borrow_mut()));
@@ -80,20 +85,19 @@ async fn drive(plan: Plan, keep_lines: bool) -> Outcome {
     for id in cluster.ids() {
         cluster.start(id).await;
     }
-    let mut faults = 0;
+    let mut happened = Happened::default();
     match formed(&cluster).await {
         Err(problem) => violations.push(problem),
         Ok(()) => {
             book.note(format_args!("formed"));
-            faults = under_faults(&cluster, &book).await;
-            if plan.bug == Bug::None {
+            happened = under_faults(&cluster, &book).await;
+            if plan.bug.is_healed() {
                 violations.extend(heals(&cluster, &book).await);
             }
         }
     }
-    if let Err(problem) = book.history.lock().check() {
-        violations.push(problem);
-    }
+    let (violated, checked) = book.close(&plan);
+    violations.extend(violated);
     if cluster.digest_mismatches() > 0 {
         violations.push("INV-3: a replica differed from its leader".to_owned());
     }
@@ -102,14 +106,14 @@ async fn drive(plan: Plan, keep_lines: bool) -> Outcome {
         violations.push(format!("{handler_panics} panics of handlers"));
     }
     let counts = *book.counts.lock();
-    let checked = book.history.lock().len();
     Outcome {
         seed: plan.seed,
         violations,
         counts,
         checked,
-        faults,
-        elections: elections(&cluster),
+        faults: happened.faults,
+        elections: happened.elections + cluster.terms().saturating_sub(happened.terms_before),
+        reached: BTreeMap::new(),
         virtual_ms: book.now_ms(),
         trace: book.trace.hash(),
         lines: book.trace.lines(),
@@ -117,7 +121,7 @@ async fn drive(plan: Plan, keep_lines: bool) -> Outcome {
 }
 
 /// Clients and nemesis until the last fault is over.
-async fn under_faults(cluster: &Arc<Cluster>, book: &Arc<Book>) -> u64 {
+async fn under_faults(cluster: &Arc<Cluster>, book: &Arc<Book>) -> Happened {
     let stop = CancellationToken::new();
     let clients: Vec<_> = (1..=cluster.plan.clients)
         .map(|id| {
@@ -125,9 +129,9 @@ async fn under_faults(cluster: &Arc<Cluster>, book: &Arc<Book>) -> u64 {
             task::spawn("client", client.run(stop.clone()))
         })
         .collect();
-    let faults = if cluster.plan.bug == Bug::BlankRestart {
+    let happened = if cluster.plan.bug == Bug::BlankRestart {
         nemesis::blank_restart(cluster).await;
-        cluster.plan.nodes
+        Happened { faults: cluster.plan.nodes, ..Happened::default() }
     } else {
         Nemesis::new(Arc::clone(cluster), Arc::clone(book)).run().await
     };
@@ -137,15 +141,16 @@ async fn under_faults(cluster: &Arc<Cluster>, book: &Arc<Book>) -> u64 {
     for client in clients {
         client.await.expect("tasks are guarded");
     }
-    faults
+    happened
 }
 
 pub async fn formed(cluster: &Cluster) -> Result<(), String> {
     let until = now() + PATIENCE;
     loop {
         let statuses = cluster.statuses();
-        let why: Vec<_> =
-            statuses.iter().filter(|s| !s.ready).map(|s| (s.node, &s.not_ready_because)).collect();
+        let lost = cluster.lost();
+        let waits = statuses.iter().filter(|s| !s.ready && !lost.contains(&s.node.0));
+        let why: Vec<_> = waits.map(|s| (s.node, &s.not_ready_because)).collect();
         if why.is_empty() {
             return Ok(());
         }
@@ -164,6 +169,9 @@ async fn heals(cluster: &Arc<Cluster>, book: &Arc<Book>) -> Vec<String> {
     problems.extend(formed(cluster).await.err());
     let mut prober = Client::new(100, Arc::clone(cluster), Arc::clone(book));
     problems.extend(prober.writes_everywhere(PATIENCE).await.err());
+    if cluster.plan.seed.is_multiple_of(10) {
+        prober.outlives_its_session().await;
+    }
     problems.extend(equal(cluster, book).await.err());
     problems
 }
@@ -173,7 +181,8 @@ pub async fn equal(cluster: &Cluster, book: &Book) -> Result<(), String> {
     let until = now() + PATIENCE;
     loop {
         let mut groups: BTreeMap<GroupId, Vec<(u64, u64, String)>> = BTreeMap::new();
-        for status in cluster.statuses() {
+        let lost = cluster.lost();
+        for status in cluster.statuses().into_iter().filter(|s| !lost.contains(&s.node.0)) {
             for replica in status.replicas {
                 let at = (status.node.0, replica.applied_index, replica.digest);
                 groups.entry(replica.group).or_default().push(at);
@@ -191,13 +200,4 @@ pub async fn equal(cluster: &Cluster, book: &Book) -> Result<(), String> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-fn elections(cluster: &Cluster) -> u64 {
-    let mut terms: BTreeMap<GroupId, u64> = BTreeMap::new();
-    for replica in cluster.statuses().into_iter().flat_map(|status| status.replicas) {
-        let term = terms.entry(replica.group).or_default();
-        *term = replica.term.max(*term);
-    }
-    terms.values().sum()
 }

@@ -18,12 +18,12 @@ use raftcache::service::{
 use raftcache::transport::{self, FrameKind, Transport};
 use raftcache::types::clock::{Clock, Instant, SystemClock};
 use raftcache::types::metrics::Metrics;
+use raftcache::types::watch;
 use raftcache::types::{
     Answer, Batch, Consistency, Error, Freshness, Generation, GetOrLease, GroupId, Leased, NodeId,
     Query, ReplicaId, Reply, RoutingEpoch, SLOTS, ShardId, Write,
 };
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const NODE: NodeId = NodeId(1);

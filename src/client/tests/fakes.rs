@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Options};
@@ -27,7 +27,7 @@ use crate::types::metrics::Metrics;
 use crate::types::{
     Answer, Batch, Command, Consistency, Error, Freshness, Generation, GetOrLease, GroupId, Leased,
     NodeId, Query, Reason, ReplicaId, Reply, RequestId, RoutingEpoch, SLOTS, ShardId, Version,
-    Write,
+    Write, watch,
 };
 
 /// Two, so that a batch can have parts; most tests put every slot into the first.

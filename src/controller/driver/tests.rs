@@ -2,7 +2,6 @@
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::*;
 use crate::codec::cluster_record;
@@ -10,6 +9,7 @@ use crate::controller::handle::tests::{Peers, controller};
 use crate::controller::messages::{ControlAnswer, ControlRequest, decode, encode};
 use crate::core::table::{NodeInfo, ReplicaPlacement, ShardPlacement};
 use crate::transport::FrameKind;
+use crate::types::watch;
 use crate::types::{Generation, GroupId, Reason, RoutingEpoch, ShardId, task};
 
 /// A replica, and the members its group began with.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{ClusterMachine, ClusterReply, hash_seed};
 use crate::types::limits::LOST_REPORTED_MAX;
+use crate::types::probe::{Probe, reached};
 use crate::types::{NodeId, ReplicaId};
 
 /// A node tells that replicas are gone: its own, whose logs it does not find, or another node's,
@@ -53,6 +54,12 @@ impl ClusterMachine {
         }
     }
 
+    /// Replicas that the table places on a node, whether they ever ran or not.
+    pub(super) fn placed_on(&self, node: NodeId) -> Vec<ReplicaId> {
+        let all = self.state.table.shards.values().flat_map(|placement| &placement.replicas);
+        all.filter(|replica| replica.node == node).map(|replica| replica.replica).collect()
+    }
+
     /// The logs of these replicas are gone. A shard that keeps a majority goes on without them; one
     /// that does not starts again empty, in a new generation (INV-7).
     pub(super) fn lose(&mut self, replicas: &[ReplicaId]) {
@@ -65,8 +72,10 @@ impl ClusterMachine {
             let all = placement.replicas.len();
             let lost = placement.replicas.iter().filter(|r| table.lost.contains(&r.replica));
             if all - lost.count() > all / 2 {
+                reached(Probe::MinorityLost);
                 continue;
             }
+            reached(Probe::NewGeneration);
             placement.generation.0 += 1;
             table.alarms.majority_lost(*shard, placement.generation, unix_ms);
             placement.hash_seed = hash_seed(seed, *shard, placement.generation);

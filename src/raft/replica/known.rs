@@ -5,12 +5,11 @@ use std::sync::atomic::Ordering;
 
 use openraft::ServerState;
 use openraft::async_runtime::{Instant as _, WatchReceiver};
-use tokio::sync::watch;
 
 use super::{Inner, Leader, Replica, StateMachine};
 use crate::raft::quorum::{Quorum, QuorumState, Role};
 use crate::types::clock::now;
-use crate::types::{Error, Reason};
+use crate::types::{Error, Reason, watch};
 
 /// What a replica knows: the leader only while it has a quorum, so far as this replica can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

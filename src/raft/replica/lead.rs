@@ -11,6 +11,7 @@ use super::{Replica, StateMachine, internal};
 use crate::raft::machine::Applied;
 use crate::raft::types::{Payload, TypeConfig};
 use crate::types::clock::{Instant, now};
+use crate::types::probe::{Probe, reached};
 use crate::types::{Error, Reason, ReplicaId};
 
 type ReadError = RaftError<TypeConfig, LinearizableReadError<TypeConfig>>;
@@ -94,6 +95,7 @@ impl<M: StateMachine> Replica<M> {
     }
 
     fn read_error(&self, error: ReadError) -> Error {
+        reached(Probe::BarrierLost);
         match error {
             RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => self.not_leader(),
             RaftError::APIError(LinearizableReadError::QuorumNotEnough(quorum)) => {
@@ -121,12 +123,11 @@ impl<M: StateMachine> Replica<M> {
         }
         let Some(target) = self.successor(target) else { return Ok(()) };
         self.inner.raft.trigger().transfer_leader(target).await.map_err(internal)?;
-        tokio::time::timeout_at(deadline, self.leader_changed(seen)).await.map(|_| ()).map_err(
-            |_| {
-                let detail = format!("{} did not take over in time", target);
-                Reason::ReadFailed { detail }.into()
-            },
-        )
+        let changed = tokio::time::timeout_at(deadline, self.leader_changed(seen)).await;
+        changed.map(|_| reached(Probe::HandedOver)).map_err(|_| {
+            let detail = format!("{} did not take over in time", target);
+            Reason::ReadFailed { detail }.into()
+        })
     }
 
     /// Other voters that want to lead and how many log entries each lacks of this leader's log; empty unless leading.

@@ -14,6 +14,7 @@ use crate::raft::countermeasure::{Countermeasure, taken_out};
 use crate::raft::lost_replicas::{LostReplica, WHAT_SHORTENED};
 use crate::raft::types::{LogId, Vote};
 use crate::transport::Refusal;
+use crate::types::probe::{Probe, reached};
 
 impl<M: StateMachine> Replica<M> {
     /// True once this replica found its log shorter than what it acknowledged.
@@ -50,6 +51,7 @@ impl<M: StateMachine> Replica<M> {
         if excused || applied.is_some_and(|applied| applied.index >= acknowledged.index) {
             return false;
         }
+        reached(Probe::ShortLogFound);
         inner.shortened.store(true, Ordering::Release);
         self.let_campaign();
         let why = format!(

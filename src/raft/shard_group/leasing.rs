@@ -7,7 +7,9 @@ use tokio::time::sleep_until;
 use super::ShardGroup;
 use crate::core::machine::{Due, Refillable, Refilled};
 use crate::raft::leases::{Entered, Waiter};
+use crate::raft::runtime::draw;
 use crate::types::clock::{Instant, now};
+use crate::types::probe::{Probe, reached};
 use crate::types::{Command, Error, GetOrLease, Leased, Reason, Write};
 
 /// An answer leaves this much before its caller stops waiting, or an eighth of its time if that is
@@ -57,7 +59,7 @@ impl ShardGroup {
         let margin = (deadline.saturating_duration_since(began) / 8).min(ANSWER_MARGIN_MAX);
         let until = (began + Duration::from_millis(ask.wait_ms)).min(deadline - margin);
         // 0 is left out: its logarithm is none.
-        let chance = 1.0 - rand::random::<f64>();
+        let chance = 1.0 - draw::<f64>();
         let leased = loop {
             match self.look(ask, chance, now() < until) {
                 Err(Due(due_ms)) => self.tick(due_ms, deadline).await?,
@@ -70,7 +72,7 @@ impl ShardGroup {
                     tokio::select! {
                         biased;
                         () = self.inner.cancel.cancelled() => return Err(Reason::Stopping.into()),
-                        () = waiter.changed() => {}
+                        () = waiter.changed() => reached(Probe::FillAwaited),
                         _ = self.leader_changed(leader) => {}
                         () = sleep_until(until.min(token_end)) => {}
                     }
@@ -116,7 +118,7 @@ impl ShardGroup {
                 return Ok(Ok(Step::Answer(Leased::Hit(found.clone()))));
             }
             let hash = machine.hash_of(&ask.key);
-            let entered = inner.leases.enter((hash, &ask.key), term, rand::random);
+            let entered = inner.leases.enter((hash, &ask.key), term, draw);
             let token_ms = inner.replica.settings().leases.token.as_millis();
             let token_ms = u64::try_from(token_ms).unwrap_or(u64::MAX);
             // Who has a value to serve needs no token: too many of them are no concern of his.

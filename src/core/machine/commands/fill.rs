@@ -2,6 +2,7 @@
 
 use crate::core::keyspace::{NEVER, Parts, Refill, Shape};
 use crate::core::machine::Machine;
+use crate::types::probe::{Probe, reached};
 use crate::types::{Fill, Refusal, Reply, Version};
 
 impl Machine {
@@ -19,6 +20,7 @@ impl Machine {
         let written = found.map_or(0, |id| self.keyspace.get(id).version);
         let changed = written.max(self.removals.last(self.keyspace.hash_of(&fill.key)));
         if fill.since.is_none_or(|since| changed > since.0) {
+            reached(Probe::FillRefused);
             return Reply::Refused(Refusal::OutdatedToken);
         }
         let deadline_ms = self.deadline(fill.expiry, NEVER);

@@ -8,6 +8,7 @@
 use crate::core::keyspace::{EntryId, Parts, Shape};
 use crate::core::machine::Machine;
 use crate::types::limits::LOCKS_BYTES_SHARE;
+use crate::types::probe::{Probe, reached};
 use crate::types::{Lock, Refusal, Renew, Reply, Unlock, ValueKind, Version};
 
 /// Entries that are due reaped before a lock is refused: bounded, so the next attempt may find more.
@@ -93,6 +94,7 @@ impl Machine {
             return Err(Reply::Refused(Refusal::WrongKind));
         }
         if entry.version != token.0 || entry.value_bytes() != owner {
+            reached(Probe::FenceRefused);
             return Err(Reply::NotHeld { current: Some(Version(entry.version)) });
         }
         Ok(id)

@@ -2,6 +2,7 @@
 
 use crate::core::machine::{Due, Machine};
 use crate::types::limits::{TRANSACTION_REPLY_BYTES_MAX, TRANSACTION_WORK_BYTES_MAX};
+use crate::types::probe::{Probe, reached};
 use crate::types::{Query, Refusal, Reply, Step, Transaction, Version, Watch};
 
 impl Machine {
@@ -27,6 +28,7 @@ impl Machine {
             let found = self.find_alive(&watch.key);
             let current = found.map(|id| Version(self.keyspace.get(id).version));
             if current != watch.version || self.came_and_went(watch) {
+                reached(Probe::TransactionAborted);
                 return Reply::Aborted { watch: at, current };
             }
         }

@@ -1,12 +1,10 @@
 //! Countermeasures that a test can take out, to show that what they prevent happens without them.
-//! Outside of tests nothing is ever taken out, and no configuration reaches this.
-
-#[cfg(not(test))]
-use crate::types::NodeId;
+//! Only builds with debug assertions have the switch, and only a call of [`take_out`] moves it: no
+//! configuration reaches it, and in a release build nothing is ever taken out.
 
 /// What a test can take out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Countermeasure {
+pub enum Countermeasure {
     /// A restarted replica keeps still for one election time-out.
     RestartGuard,
     /// Peers are asked for their pre-vote; openraft's default grants it unasked.
@@ -29,46 +27,56 @@ pub(super) enum Countermeasure {
     TruncateFirst,
     /// That, and a log that contradicts the snapshot beside it is dropped at the start.
     FollowSnapshot,
+    /// Remembered replies age by what cannot leap, and a retry is looked up before any is dropped.
+    RetryBeforeExpiry,
+    /// A node reports the replica ids that ran on it and whose logs are gone, not all that the table
+    /// places on it.
+    LostReplicaIds,
+    /// Log time is what a majority of clocks says, not what the leader's does.
+    MajorityClock,
 }
 
-/// Always false outside of tests.
-#[cfg(not(test))]
-pub(super) const fn taken_out(_: Countermeasure) -> bool {
+/// Always false in a release build.
+#[cfg(not(any(test, debug_assertions)))]
+pub const fn taken_out(_: Countermeasure) -> bool {
     false
 }
 
-/// Whether an append stream to this node fails before it took a request. Always false outside of
-/// tests.
-#[cfg(not(test))]
-pub(super) const fn fails_early(_: NodeId) -> bool {
+/// Whether an append stream to this node fails before it took a request. Always false in a release
+/// build.
+#[cfg(not(any(test, debug_assertions)))]
+pub const fn fails_early(_: super::ids::NodeId) -> bool {
     false
 }
 
-#[cfg(test)]
-pub(super) use in_tests::{
-    EARLY_FAILURES_MAX, early_failures, fail_early, fails_early, take_out, taken_out,
+#[cfg(any(test, debug_assertions))]
+#[doc(hidden)]
+pub use switched::{
+    EARLY_FAILURES_MAX, FailsEarly, TakenOut, early_failures, fail_early, fails_early, take_out,
+    taken_out,
 };
 
-#[cfg(test)]
-mod in_tests {
+#[cfg(any(test, debug_assertions))]
+mod switched {
     use std::cell::Cell;
 
     use super::Countermeasure;
-    use crate::types::NodeId;
+    use crate::types::ids::NodeId;
 
     /// Early failures after which a stream behaves again: a spin of this length is proof enough.
-    pub(in crate::raft) const EARLY_FAILURES_MAX: u64 = 20_000;
+    pub const EARLY_FAILURES_MAX: u64 = 20_000;
 
     thread_local! {
         // A simulation runs in one thread.
-        static OUT: Cell<Option<Countermeasure>> = const { Cell::new(None) };
+        /// A bit for each that is out.
+        static OUT: Cell<u64> = const { Cell::new(0) };
         static FAILS_EARLY: Cell<Option<NodeId>> = const { Cell::new(None) };
         static EARLY_FAILURES: Cell<u64> = const { Cell::new(0) };
     }
 
     /// Streams to `node` behave again when dropped.
     #[derive(Debug)]
-    pub(in crate::raft) struct FailsEarly;
+    pub struct FailsEarly;
 
     impl Drop for FailsEarly {
         fn drop(&mut self) {
@@ -77,18 +85,19 @@ mod in_tests {
     }
 
     /// Lets append streams to `node` fail before they took a request.
-    pub(in crate::raft) fn fail_early(node: NodeId) -> FailsEarly {
+    pub fn fail_early(node: NodeId) -> FailsEarly {
         FAILS_EARLY.set(Some(node));
         EARLY_FAILURES.set(0);
         FailsEarly
     }
 
     /// Early failures since [`fail_early`].
-    pub(in crate::raft) fn early_failures() -> u64 {
+    pub fn early_failures() -> u64 {
         EARLY_FAILURES.get()
     }
 
-    pub(in crate::raft) fn fails_early(node: NodeId) -> bool {
+    /// Whether an append stream to this node fails before it took a request.
+    pub fn fails_early(node: NodeId) -> bool {
         let failures = EARLY_FAILURES.get();
         if FAILS_EARLY.get() != Some(node) || failures >= EARLY_FAILURES_MAX {
             return false;
@@ -97,23 +106,28 @@ mod in_tests {
         true
     }
 
+    const fn bit(which: Countermeasure) -> u64 {
+        1 << which as u64
+    }
+
     /// Puts the countermeasure back when dropped.
     #[derive(Debug)]
-    pub(in crate::raft) struct TakenOut;
+    pub struct TakenOut(Countermeasure);
 
     impl Drop for TakenOut {
         fn drop(&mut self) {
-            OUT.set(None);
+            OUT.set(OUT.get() & !bit(self.0));
         }
     }
 
-    /// Takes one countermeasure out on this thread.
-    pub(in crate::raft) fn take_out(which: Countermeasure) -> TakenOut {
-        OUT.set(Some(which));
-        TakenOut
+    /// Takes one countermeasure out on this thread, until what it gives is dropped.
+    pub fn take_out(which: Countermeasure) -> TakenOut {
+        OUT.set(OUT.get() | bit(which));
+        TakenOut(which)
     }
 
-    pub(in crate::raft) fn taken_out(which: Countermeasure) -> bool {
-        OUT.get() == Some(which)
+    /// Whether a test has taken it out on this thread.
+    pub fn taken_out(which: Countermeasure) -> bool {
+        OUT.get() & bit(which) != 0
     }
 }
