@@ -52,17 +52,23 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// True if the page says so of a replica of a shard, not only of the controller's.
+fn says_why(body: &str) -> bool {
+    let shard = |text: &&str| text.starts_with("replica g") && !text.starts_with("replica g0-");
+    body.split('"').filter(shard).any(|text| text.contains(WHY))
+}
+
 /// Waits until the node says why it is not ready.
 async fn not_ready(cluster: &ProcessCluster) -> String {
     until("the node says why it is not ready", PATIENCE, async || {
         let (code, body) = cluster.page(RESTORED, "/ready").await;
-        (code == 503 && body.contains(WHY)).then_some(body)
+        (code == 503 && says_why(&body)).then_some(body)
     })
     .await
 }
 
 fn shortened(metrics: &str) -> u64 {
-    let line = metrics.lines().find_map(|line| line.strip_prefix("raftcache_replicas_shortened "));
+    let line = metrics.lines().find_map(|line| line.strip_prefix("replicas_shortened "));
     line.expect("the metric is there").parse().unwrap()
 }
 

@@ -49,10 +49,9 @@ impl Handler for Groups {
 /// Frames to one peer, and the moments at which they left, in five seconds of idle groups.
 async fn frames_and_moments(one_timer: bool) -> (usize, usize) {
     crate::raft::runtime::seed_thread(1);
-    let network = SimNetwork::new(1);
+    let (network, interval) = (SimNetwork::new(1), Duration::from_millis(150));
     let (cancel, metrics) = (CancellationToken::new(), Metrics::new());
     let _stop = cancel.clone().drop_guard();
-    let interval = Duration::from_millis(150);
     let (wire, mut nodes) = (Wire::default(), BTreeMap::new());
     for node in (1..=3).map(NodeId) {
         let handler = Groups::default();
