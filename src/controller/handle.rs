@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::formation::Formation;
 use super::founders::{Founders, FoundersStore};
 use super::messages::{ControlAnswer, ControlRequest, decode, encode};
+pub use super::standing::Standing;
 use super::waiting::TELL_EVERY;
 use crate::codec::cluster_record;
 use crate::core::cluster::{ClusterCommand, ClusterReply, Founder};
@@ -80,54 +81,6 @@ pub trait ControllerHost: Send + Sync + 'static {
     /// Waits until the replica opened last must end, because the disk under it failed.
     fn over(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::pending())
-    }
-}
-
-/// Where this node stands with its cluster.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// The cluster is not formed, or not found.
-    Forming {
-        /// What is missing.
-        waiting_for: String,
-    },
-    /// The cluster is known; this node is not registered yet.
-    Joining {
-        /// What is missing.
-        waiting_for: String,
-    },
-    /// Registered: tables from this epoch on speak of this life of the node.
-    Registered {
-        /// The epoch.
-        epoch: RoutingEpoch,
-    },
-    /// The cluster knows this node with another store: its logs are gone, it only forwards.
-    StoreLost {
-        /// The store the cluster knows.
-        known: u128,
-    },
-    /// An operator has to act.
-    Failed {
-        /// What is wrong.
-        problem: String,
-    },
-    /// As it is configured the node can never join its cluster: its process ends.
-    Refused {
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-impl Standing {
-    /// Registered with its cluster.
-    pub fn is_registered(&self) -> bool {
-        matches!(self, Standing::Registered { .. })
-    }
-
-    /// Nothing that goes on elsewhere changes it any more.
-    pub(super) fn is_final(&self) -> bool {
-        use Standing::{Failed, Refused, StoreLost};
-        matches!(self, StoreLost { .. } | Failed { .. } | Refused { .. })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod founders;
 pub mod handle;
 mod membership;
 pub mod messages;
+mod standing;
 mod waiting;
 
 pub use driver::{Driver, HostError, ReplicaHost};

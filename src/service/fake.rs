@@ -150,6 +150,11 @@ impl LocalGroup for FakeGroup {
         _deadline: Instant,
     ) -> Result<(Vec<Answer>, Freshness), Error> {
         tokio::task::yield_now().await;
+        if let (Consistency::Linearizable | Consistency::Lease, Some(error)) =
+            (consistency, self.lost_quorum())
+        {
+            return Err(error);
+        }
         let mut state = self.shard.state.lock();
         let age_ms = state.age_ms.get(&self.node).copied().unwrap_or(0);
         let leads = *self.shard.leader.borrow() == Some(self.node);

@@ -155,7 +155,8 @@ async fn a_watched_key_that_changed_aborts() {
 async fn a_retry_gets_the_first_answers_of_all_shards() {
     let pair = Pair::new();
     let [a, b] = keys();
-    let id = Some(RequestId { session: 5, sequence: 1 });
+    let asked_as = RequestId { session: 5, sequence: 1 };
+    let id = Some(asked_as);
     let steps = || multi(vec![increment(&a), increment(&b), increment(&a)]);
     let first = pair.ask_as(0, steps(), id).await.unwrap();
     let second = pair.ask_as(1, steps(), id).await.unwrap();
@@ -163,7 +164,7 @@ async fn a_retry_gets_the_first_answers_of_all_shards() {
     let asked = |group: usize| pair.groups[group].state.lock().writes[0].request_id.unwrap();
     assert_eq!(
         [asked(0), asked(1)].map(|asked| (asked.id, asked.part)),
-        [(id.unwrap(), 0), (id.unwrap(), 1)]
+        [(asked_as, 0), (asked_as, 1)]
     );
     let third = results(pair.ask(0, steps()).await.unwrap());
     assert_eq!([0, 1, 2].map(|at| integer(&third[at])), [3, 2, 4]);

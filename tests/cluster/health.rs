@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use raftcache::front::cluster::http_get;
-use raftcache::types::clock::now;
+use raftcache::types::clock::{Instant, now};
 use raftcache::types::task::spawn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,6 +25,8 @@ use crate::turn;
 const TOLD: Duration = Duration::from_secs(2);
 /// A request of the test itself may take so much longer on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
+/// Longest that `/admin/cluster/status` waits for a node that does not answer.
+const PAGE_WAITS: Duration = Duration::from_secs(2);
 /// All nodes are ready again so long after the last start, twice as long on a busy machine.
 const READY_AGAIN: Duration = Duration::from_secs(5);
 /// How long is waited for a report that does not come.
@@ -42,21 +44,33 @@ async fn reports(cluster: &mut ProcessCluster) -> BTreeMap<&'static str, bool> {
         shards.all(|replica| replica.role != "leader" && replica.leader.is_none()) && !status.ready;
     let metrics = cluster.page(at, "/metrics").await.1;
     let info = resp(&cluster.members[at].resp, &["CLUSTER", "INFO"]).await;
-    let whole = cluster.page(at, "/admin/cluster/status").await.1;
-    let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
-    let led = whole["shards"].as_array().unwrap().iter().filter(|s| !s["leader"].is_null()).count();
     let log = cluster.process(at).err();
     BTreeMap::from([
         ("/ready", code == 503 && ready.contains("no quorum")),
         ("gRPC health", serving(&cluster.members[at].grpc).await == ServingStatus::NotServing),
         ("/status", nobody_leads),
-        ("/admin/cluster/status", whole["healthy"] == false && led == 0),
         ("CLUSTER INFO", info.contains("cluster_state:fail")),
         ("metrics: shard_leader", all_samples_are(&metrics, "shard_leader", "0", 17)),
         ("metrics: shard_has_quorum", all_samples_are(&metrics, "shard_has_quorum", "0", 17)),
         ("metrics: node_ready", all_samples_are(&metrics, "node_ready", "0", 1)),
         ("a WARN line", !lines(&log, "WARN", "no quorum").is_empty()),
     ])
+}
+
+/// When the page of the whole cluster says so. It asks every node and waits up to `PAGE_WAITS` for one
+/// that does not answer, so it is asked beside the others.
+async fn whole_told(http: String, began: Instant) -> Duration {
+    loop {
+        let asked = now() - began;
+        let page = http_get(&http, "/admin/cluster/status", GIVE_UP).await.unwrap().1;
+        let page: serde_json::Value = serde_json::from_slice(&page).unwrap();
+        let mut shards = page["shards"].as_array().unwrap().iter();
+        if page["healthy"] == false && shards.all(|shard| shard["leader"].is_null()) {
+            return now() - began;
+        }
+        assert!(asked < GIVE_UP, "after {asked:?}: {page:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn lines<'a>(log: &'a str, level: &str, word: &str) -> Vec<&'a str> {
@@ -96,7 +110,15 @@ async fn resp(addr: &str, words: &[&str]) -> String {
 }
 
 /// Waits until every report says that there is no quorum, and prints when each did so first.
-async fn all_told(cluster: &mut ProcessCluster, began: raftcache::types::clock::Instant) {
+async fn all_told(cluster: &mut ProcessCluster, began: Instant) {
+    let whole = whole_told(cluster.members[SURVIVOR].http.clone(), began);
+    let (whole, ()) = tokio::join!(whole, each_told(cluster, began));
+    println!("  /admin/cluster/status: {:.2} s", whole.as_secs_f64());
+    // One that was asked for just before the quorum was lost, and the next.
+    assert!(whole < TOLD + SLACK + 2 * PAGE_WAITS, "the page came after {whole:?}");
+}
+
+async fn each_told(cluster: &mut ProcessCluster, began: Instant) {
     let mut first = BTreeMap::new();
     loop {
         let seen = reports(cluster).await;

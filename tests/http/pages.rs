@@ -8,6 +8,7 @@ pub async fn all(node: &OneNode) {
     let http = &node.http;
     for path in [
         "/health",
+        "/live",
         "/ready",
         "/metrics",
         "/status",

@@ -116,7 +116,8 @@ fn check_reached(outcomes: &[Outcome]) {
             missing.push(format!("{probe:?}"));
         }
     }
-    let counts: [(&str, fn(&Outcome) -> u64); 4] = [
+    type Count = fn(&Outcome) -> u64;
+    let counts: [(&str, Count); 4] = [
         ("bounded reads with an age", |o| o.counts.bounded),
         ("locks whose time was over", |o| o.counts.locks_ended),
         ("callers told that another one fills", |o| o.counts.busy),
