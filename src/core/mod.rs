@@ -8,6 +8,7 @@ pub mod eviction;
 pub mod expiry;
 pub mod glob;
 pub mod keyspace;
+pub mod log_time;
 pub mod machine;
 #[cfg(test)]
 mod machine_model;
