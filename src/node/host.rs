@@ -27,7 +27,6 @@ use crate::storage::wal_slot::WalSlot;
 use crate::transport::SharedTransport;
 use crate::types::clock::{Instant, SharedClock};
 use crate::types::metrics::Metrics;
-use crate::types::probe::{Probe, reached};
 use crate::types::watch;
 use crate::types::{Error, LogKey, NodeId, Reason, ShardId, Slot};
 
@@ -222,7 +221,6 @@ impl Host {
     }
 
     fn log_lost(&self, key: LogKey, why: String) -> HostError {
-        reached(Probe::LogLost);
         self.lost.lock().insert(key, why);
         HostError::LogLost(key)
     }

@@ -61,9 +61,11 @@ impl Quorum {
     /// When it has to be looked at again.
     pub(super) fn look_again(&self) -> Duration {
         let left = |age: Option<Duration>| age.and_then(|age| self.limit.checked_sub(age));
+        let left = |age| left(age).filter(|left| !left.is_zero());
         match (left(self.led_age), self.state) {
-            (Some(left), QuorumState::Held) if !left.is_zero() => left,
-            _ => LOOK,
+            (Some(left), QuorumState::Held) => left,
+            // Not later than the quorum is lost.
+            _ => left(self.age).map_or(LOOK, |left| left.min(LOOK)),
         }
     }
 }

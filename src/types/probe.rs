@@ -36,8 +36,6 @@ pub enum Probe {
     SnapshotInstalled,
     /// Leadership was handed over on request.
     HandedOver,
-    /// A replica whose log is gone was refused under its old id.
-    LogLost,
     /// A shard lost a minority of its replicas and went on.
     MinorityLost,
     /// A shard started again empty, in a new generation.
@@ -46,7 +44,7 @@ pub enum Probe {
 
 impl Probe {
     /// All of them.
-    pub const ALL: [Probe; 18] = [
+    pub const ALL: [Probe; 17] = [
         Probe::RetryAnswered,
         Probe::ReplyForgotten,
         Probe::SessionForgotten,
@@ -62,7 +60,6 @@ impl Probe {
         Probe::ShortLogFound,
         Probe::SnapshotInstalled,
         Probe::HandedOver,
-        Probe::LogLost,
         Probe::MinorityLost,
         Probe::NewGeneration,
     ];

@@ -242,6 +242,11 @@ async fn storm(shape: Shape, refuses: bool) {
     );
     assert!(served / took > 0.2 * rate, "goodput under overload: {served} in {took:.1} s");
     assert!((failed.0 as f64) < 0.01 * attempts, "refusals are honest: {failed:?}");
+    if refused < 0.1 * attempts {
+        // The callers themselves were short of processors: they waited for their own turn, and the nodes
+        // served nearly all that reached them.
+        return;
+    }
     // All of them together would wait for `STORM_CALLERS / CALLERS` times as long as `CALLERS` do.
     let (storm_ms, calm_ms) = (ms(&seen, 0.5), ms(calm, 0.5));
     let limit = (STORM_CALLERS / CALLERS / 2) as f64 * calm_ms + 100.0;
