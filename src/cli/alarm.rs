@@ -2,33 +2,17 @@
 
 use std::io::stdout;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use raftcache::front::alarms::{Ack, AlarmOptions, run_ack, run_list};
-use raftcache::front::cluster::HTTP_ADDR_DEFAULT;
-use raftcache::types::limits;
+use raftcache::front::alarms::{Ack, run_ack, run_list};
 
-use super::client::block_on;
+use super::client::{HttpArgs, block_on};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Show the alarms that are active. Exit code 1 if there is one.
-    List(TargetArgs),
+    List(HttpArgs),
     /// Acknowledge alarms, for the whole cluster, and show those that are still active.
     Ack(AckArgs),
-}
-
-#[derive(Debug, clap::Args)]
-pub struct TargetArgs {
-    /// HTTP address of a node
-    #[arg(long, value_name = "HOST:PORT", default_value = HTTP_ADDR_DEFAULT)]
-    addr: String,
-    /// Milliseconds to wait for the answer
-    #[arg(long, value_name = "MS", default_value_t = limits::DEADLINE_MS_DEFAULT)]
-    timeout_ms: u64,
-    /// One JSON object instead of a table
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,14 +25,7 @@ pub struct AckArgs {
     #[arg(long, group = "which")]
     all: bool,
     #[command(flatten)]
-    target: TargetArgs,
-}
-
-impl From<TargetArgs> for AlarmOptions {
-    fn from(args: TargetArgs) -> Self {
-        let timeout = Duration::from_millis(args.timeout_ms);
-        AlarmOptions { http_addr: args.addr, timeout, json: args.json }
-    }
+    target: HttpArgs,
 }
 
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {

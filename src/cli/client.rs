@@ -9,14 +9,14 @@ use anyhow::Context;
 use clap::ValueEnum;
 use raftcache::client::shell::{ADDR_DEFAULT, Set, Target, run_del, run_get, run_set};
 use raftcache::client::{Consistency, DeleteOptions, Expiry, GetOptions, Only, SetOptions};
-use raftcache::front::cluster::{HTTP_ADDR_DEFAULT, StatusOptions, run_health, run_status};
+use raftcache::front::cluster::{HTTP_ADDR_DEFAULT, HttpTarget, run_health, run_status};
 use raftcache::types::limits;
 
 /// Shorter than the time-outs of those who call health checks, so that the reason gets out.
 const HEALTH_TIMEOUT_MS: u64 = 2_000;
 
 #[derive(Debug, clap::Args)]
-pub struct StatusArgs {
+pub struct HttpArgs {
     /// HTTP address of a node
     #[arg(long, value_name = "HOST:PORT", default_value = HTTP_ADDR_DEFAULT)]
     addr: String,
@@ -26,6 +26,13 @@ pub struct StatusArgs {
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
+}
+
+impl From<HttpArgs> for HttpTarget {
+    fn from(args: HttpArgs) -> Self {
+        let timeout = Duration::from_millis(args.timeout_ms);
+        HttpTarget { http_addr: args.addr, timeout, json: args.json }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -132,10 +139,8 @@ pub struct DelArgs {
     target: TargetArgs,
 }
 
-pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let timeout = Duration::from_millis(args.timeout_ms);
-    let options = StatusOptions { http_addr: args.addr, timeout, json: args.json };
-    block_on(run_status(&options, &mut stdout()))
+pub fn status(args: HttpArgs) -> anyhow::Result<ExitCode> {
+    block_on(run_status(&args.into(), &mut stdout()))
 }
 
 pub fn health(args: HealthArgs) -> anyhow::Result<ExitCode> {

@@ -29,7 +29,7 @@ enum Command {
     Dev(dev::Args),
     /// Show the cluster as one node knows it. Exit code 1 if a node is missing or not ready, or an alarm
     /// is active.
-    Status(client::StatusArgs),
+    Status(client::HttpArgs),
     /// Ask one node whether it is ready, for health checks. Exit code 0 only if it is.
     Health(client::HealthArgs),
     /// Show alarms, and acknowledge them.

@@ -3,14 +3,13 @@
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
-use super::cluster::http_call;
+use super::cluster::{HttpTarget, http_call};
 use super::page::AlarmsPage;
 use super::render;
 use super::validate::invalid;
@@ -20,17 +19,6 @@ use crate::types::limits::ALARMS_MAX;
 
 /// Exit code of `alarm list` while an alarm is active.
 pub const EXIT_ACTIVE: u8 = 1;
-
-/// Which node to ask, how long to wait, and how to show the answer.
-#[derive(Clone, Debug)]
-pub struct AlarmOptions {
-    /// `host:port` of any node's HTTP port.
-    pub http_addr: String,
-    /// How long to wait for the answer.
-    pub timeout: Duration,
-    /// Answer in JSON.
-    pub json: bool,
-}
 
 /// What is acknowledged; the body of `POST /admin/alarms/ack`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -66,7 +54,7 @@ impl Ack {
 ///
 /// # Errors
 /// If the node cannot be asked.
-pub async fn run_list(options: &AlarmOptions, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+pub async fn run_list(options: &HttpTarget, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let page = call(options, Method::GET, "/admin/alarms", Bytes::new()).await?;
     show(options, &page, out)?;
     let none = page.alarms.is_empty();
@@ -79,7 +67,7 @@ pub async fn run_list(options: &AlarmOptions, out: &mut impl Write) -> anyhow::R
 /// If the node cannot be asked, or refuses; then nothing was acknowledged, or the error says that it
 /// may have been.
 pub async fn run_ack(
-    options: &AlarmOptions,
+    options: &HttpTarget,
     ack: &Ack,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
@@ -89,7 +77,7 @@ pub async fn run_ack(
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(options: &AlarmOptions, page: &AlarmsPage, out: &mut impl Write) -> anyhow::Result<()> {
+fn show(options: &HttpTarget, page: &AlarmsPage, out: &mut impl Write) -> anyhow::Result<()> {
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(page)?)?;
     } else {
@@ -106,7 +94,7 @@ struct Problem {
 }
 
 async fn call(
-    options: &AlarmOptions,
+    options: &HttpTarget,
     method: Method,
     path: &str,
     body: Bytes,

@@ -30,10 +30,10 @@ pub const EXIT_NOT_READY: u8 = 1;
 
 /// What `status` asks for.
 #[derive(Clone, Debug)]
-pub struct StatusOptions {
+pub struct HttpTarget {
     /// `host:port` of any node's HTTP port.
     pub http_addr: String,
-    /// How long to wait for each node.
+    /// How long to wait for the answer, and that node for each of the others.
     pub timeout: Duration,
     /// Answer in JSON.
     pub json: bool,
@@ -72,7 +72,7 @@ impl ClusterStatus {
 ///
 /// # Errors
 /// If the first node cannot be asked.
-pub async fn run_status(options: &StatusOptions, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+pub async fn run_status(options: &HttpTarget, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let status = gather(&options.http_addr, options.timeout).await?;
     if options.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;

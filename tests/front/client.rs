@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use raftcache::client::shell::{Set, Target, run_del, run_get, run_set};
 use raftcache::client::{DeleteOptions, Expiry, GetOptions, Only, SetOptions};
-use raftcache::front::alarms::{Ack, AlarmOptions, run_ack, run_list};
-use raftcache::front::cluster::{ClusterStatus, StatusOptions, run_status};
+use raftcache::front::alarms::{Ack, run_ack, run_list};
+use raftcache::front::cluster::{ClusterStatus, HttpTarget, run_status};
 use raftcache::types::{NodeId, Reason, ShardId};
 
 use crate::fake::Doors;
@@ -113,7 +113,7 @@ async fn status_asks_every_node_and_reports_those_that_are_silent() {
         change(Arc::make_mut(&mut table));
     };
     edit(&|table| table.nodes.get_mut(&NodeId(2)).unwrap().http_addr = silent.clone());
-    let options = |json| StatusOptions {
+    let options = |json| HttpTarget {
         http_addr: doors.http_addr.to_string(),
         timeout: Duration::from_secs(20),
         json,
@@ -147,7 +147,7 @@ async fn status_asks_every_node_and_reports_those_that_are_silent() {
 async fn alarms_are_listed_by_exit_code_and_a_refusal_is_told() {
     let doors = Doors::open().await;
     let options =
-        |json| AlarmOptions { http_addr: doors.http_addr.to_string(), timeout: PATIENCE, json };
+        |json| HttpTarget { http_addr: doors.http_addr.to_string(), timeout: PATIENCE, json };
     let (text, none) = run!(run_list(&options(false)));
     assert_eq!((String::from_utf8(text).unwrap().as_str(), none), ("no alarm is active\n", true));
 

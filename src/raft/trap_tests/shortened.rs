@@ -7,6 +7,7 @@ use crate::raft::countermeasure::{Countermeasure, take_out};
 use crate::raft::frame_codec::{addressed, encode};
 use crate::raft::testkit::{Cluster, GROUP, Options, get, put, soon};
 use crate::raft::types::{TypeConfig, Vote, log_id};
+use crate::storage::sim_wal::DiskCopy;
 use crate::transport::FrameKind;
 use crate::types::clock::now;
 use crate::types::{Consistency, LogKey, NodeId, Reason, ReplicaId};
@@ -22,9 +23,9 @@ fn key_of(node: NodeId) -> LogKey {
     LogKey { group: GROUP, replica: ReplicaId(node.0) }
 }
 
-/// A follower is stopped, its disk copied, started; it acknowledges more; it is stopped, and started
-/// again on the copy. Leader, follower, and the third.
-async fn restored(cluster: &mut Cluster) -> (NodeId, NodeId, NodeId) {
+/// A follower is stopped, its disk copied, started; it acknowledges more, and is stopped again. Leader,
+/// follower, the third, and the copy.
+async fn copied(cluster: &mut Cluster) -> (NodeId, NodeId, NodeId, DiskCopy) {
     let (leader, group) = cluster.leader(&[]).await;
     let others = cluster.others(leader);
     let (follower, third) = (others[0], others[1]);
@@ -38,6 +39,12 @@ async fn restored(cluster: &mut Cluster) -> (NodeId, NodeId, NodeId) {
     }
     cluster.wait_equal().await;
     cluster.crash(follower).await;
+    (leader, follower, third, copy)
+}
+
+/// The same, and the follower is started again on the copy. Leader, follower, and the third.
+async fn restored(cluster: &mut Cluster) -> (NodeId, NodeId, NodeId) {
+    let (leader, follower, third, copy) = copied(cluster).await;
     cluster.nodes[&follower].disk.put_back(copy);
     cluster.start_node(follower, true).await.unwrap();
     (leader, follower, third)
@@ -113,19 +120,8 @@ async fn a_lost_replica_helps_nobody_to_lead() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_led_before_remembers_what_was_acknowledged_to_it() {
     let mut cluster = durable(3).await;
-    let (leader, group) = cluster.leader(&[]).await;
-    let others = cluster.others(leader);
-    let (follower, third) = (others[0], others[1]);
-    put(&group, "before", "1").await.unwrap();
-    cluster.wait_equal().await;
-    cluster.crash(follower).await;
-    let copy = cluster.nodes[&follower].disk.copy();
-    cluster.start_node(follower, true).await.unwrap();
-    for n in 0..LATER {
-        put(&group, &format!("later-{n}"), "1").await.unwrap();
-    }
-    cluster.wait_equal().await;
-    cluster.crash(follower).await;
+    let (leader, follower, third, copy) = copied(&mut cluster).await;
+    let group = cluster.groups[&leader].clone();
     // The leadership goes to the third and comes back: another term, another stream.
     let to = Some(ReplicaId(third.0));
     group.replica().hand_over_to(to, soon()).await.unwrap();
